@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Makes this machine (Debian 12 or 13) ready to run sandboxerd from this checkout. Does only what is missing.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+usage "usage: setup.sh
+Makes this machine (Debian 12 or 13) ready to run sandboxerd from this checkout: Debian packages, npm packages, build.
+Does only what is missing, and says nothing when nothing is." "$@"
+
+readonly PACKAGES=(crun runc conmon containernetworking-plugins catatonit golang-github-containers-common
+  iproute2 iptables iputils-ping util-linux jq)
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# quietly WHAT COMMAND...: runs it, and shows its output only when it fails.
+quietly() {
+  local what=$1 log status=0
+  shift
+  say "$what"
+  log=$(mktemp)
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  [ "$status" -eq 0 ] || cat "$log" >&2
+  rm -f "$log"
+  return "$status"
+}
+
+# apt_install PACKAGE...: installs those that are missing.
+apt_install() {
+  local missing=() package
+  for package in "$@"; do installed "$package" || missing+=("$package"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local install=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}")
+  # The lists may be there already, and then the network is needed less.
+  if apt-get -q -s install "${missing[@]}" >/dev/null 2>&1; then
+    quietly "install ${missing[*]}" "${install[@]}" && return
+  fi
+  quietly "update the package lists" apt-get -q update || die "apt-get update failed"
+  quietly "install ${missing[*]}" "${install[@]}" || die "apt-get could not install ${missing[*]}"
+}
+
+# apt_node: the version of node that apt-get would install; empty when it knows none.
+apt_node() { apt-cache policy nodejs 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9][0-9.]*\).*/\1/p'; }
+
+ensure_node() {
+  local have=none
+  if ! command -v node >/dev/null; then
+    [ -n "$(apt_node)" ] || quietly "update the package lists" apt-get -q update || die "apt-get update failed"
+    have="none, and Debian's is $(apt_node)"
+    if at_least "$MIN_NODE" "$(apt_node)"; then apt_install nodejs npm; fi
+  fi
+  if command -v node >/dev/null; then have=$(node -p process.versions.node); fi
+  node_ok || die "node $MIN_NODE or newer is needed, here is $have. Debian 13 has it (apt-get install nodejs npm);
+on Debian 12 install Node 20 or newer from nodejs.org or nodesource.com, so that 'node -v' shows it, and run this again"
+  command -v npm >/dev/null || apt_install npm
+}
+
+# lock_installed: whether node_modules holds what the lockfile says. Optional packages are for other machines too.
+lock_installed() {
+  node -e '
+    const { readFileSync } = require("node:fs")
+    const packages = (file) => JSON.parse(readFileSync(file, "utf8")).packages
+    try {
+      const have = packages("node_modules/.package-lock.json")
+      const missing = Object.entries(packages("package-lock.json")).some(([path, want]) =>
+        path !== "" && (have[path] ? have[path].version !== want.version : !want.optional))
+      process.exit(missing ? 1 : 0)
+    } catch { process.exit(1) }'
+}
+
+sqlite_loads() { node -e 'new (require("better-sqlite3"))(":memory:").close()' 2>/dev/null; }
+
+# rebuild_sqlite: a ready binary if one can be had, else compiled with the headers that came with this node.
+rebuild_sqlite() {
+  local prefix
+  prefix=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")
+  if [ -e "$prefix/include/node/node.h" ]; then export npm_config_nodedir=$prefix; fi
+  npm rebuild better-sqlite3 && sqlite_loads
+}
+
+ensure_npm_packages() {
+  # Install scripts do not run here: the only one that matters is started by name below.
+  lock_installed || quietly "install the npm packages" npm ci --ignore-scripts || die "npm ci failed"
+  sqlite_loads && return
+  quietly "get better-sqlite3's native part" rebuild_sqlite && return
+  apt_install make g++ python3
+  # Debian's own node keeps its headers in a package of their own; others bring them along.
+  if installed nodejs && ! dpkg-query -W -f '${Version}' nodejs | grep -q nodesource; then apt_install libnode-dev; fi
+  quietly "compile better-sqlite3 (some minutes)" rebuild_sqlite || die "better-sqlite3 cannot be compiled"
+}
+
+# crun refuses a hybrid hierarchy whose v2 part has controllers. Where that is only the spare hugetlb, nobody misses it there.
+ensure_hybrid_cgroup() {
+  local unified=/sys/fs/cgroup/unified spare=/sys/fs/cgroup/hugetlb
+  [ -e "$unified/cgroup.controllers" ] || return 0
+  grep -qw hugetlb "$unified/cgroup.controllers" || return 0
+  mountpoint -q "$spare" && return 0
+  say "mount the spare cgroup controller hugetlb as v1, which crun needs on a hybrid hierarchy"
+  if ! { mkdir -p "$spare" && mount -t cgroup -o hugetlb cgroup "$spare"; }; then
+    warn "hugetlb cannot be mounted on $spare: crun may refuse this machine; runc works"
+  fi
+}
+
+need_root
+command -v apt-get >/dev/null || die "this machine is no Debian: install what README.md lists by hand, then npm ci and npm run build"
+cd "$REPO"
+apt_install "${PACKAGES[@]}"
+ensure_node
+ensure_npm_packages
+build_if_newer
+ensure_hybrid_cgroup

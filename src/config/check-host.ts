@@ -1,0 +1,107 @@
+import { constants } from 'node:fs'
+import { access, readFile, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { errnoOf, errorMessage } from '../core/errors.ts'
+import type { Config } from './config.ts'
+import { groupId } from './group.ts'
+import { BUILT_IN_SANDBOXERS } from './schema.ts'
+
+/** The places that are looked at besides those of the configuration. */
+export interface HostFiles {
+  readonly groupFile: string
+  /** There only when systemd runs as init (sd_booted(3)). */
+  readonly systemdDir: string
+}
+
+const HOST_FILES: HostFiles = { groupFile: '/etc/group', systemdDir: '/run/systemd/system' }
+
+/**
+ * Holds the configuration against the machine: are the programs there, do the groups exist, can the directories be made?
+ * Changes nothing. What may come later (CNI configuration, remote sandboxers, images) is not asked for.
+ *
+ * @returns all problems, each beginning with its key; empty when the daemon can be started.
+ */
+export async function checkHost(config: Config, files: HostFiles = HOST_FILES): Promise<string[]> {
+  const handlers = Object.entries(config.runtimes).filter(([, { sandboxer }]) =>
+    BUILT_IN_SANDBOXERS.includes(sandboxer),
+  )
+  const checks = [
+    ...handlers.map(([name, { runtime }]) => keyed(`runtimes.${name}.runtime`, executableProblem(runtime))),
+    ...(handlers.length === 0 ? [] : [keyed('conmon.path', executableProblem(config.conmon.path))]),
+    ...(handlers.length === 0 || config.pause.image !== ''
+      ? []
+      : [keyed('pause.binary', executableProblem(config.pause.binary))]),
+    keyed('seccomp.default_profile', jsonProblem(config.seccomp.defaultProfile)),
+    keyed('cri.group', groupProblem(config.cri.group, files.groupFile)),
+    keyed('sandboxer.group', groupProblem(config.sandboxer.group, files.groupFile)),
+    keyed('root', directoryProblem(config.root)),
+    keyed('state', directoryProblem(config.state)),
+    keyed('netns_dir', directoryProblem(config.netnsDir)),
+    keyed('checkpoint_key_file', directoryProblem(dirname(config.checkpointKeyFile))),
+    keyed('cri.socket', directoryProblem(dirname(config.cri.socket))),
+    keyed('sandboxer.socket', directoryProblem(dirname(config.sandboxer.socket))),
+    ...(config.cgroup.driver === 'systemd' ? [keyed('cgroup.driver', systemdProblem(files.systemdDir))] : []),
+  ]
+  return (await Promise.all(checks)).filter((problem) => problem !== undefined)
+}
+
+async function keyed(key: string, check: Promise<string | undefined>): Promise<string | undefined> {
+  try {
+    const why = await check
+    return why === undefined ? undefined : `${key}: ${why}`
+  } catch (error) {
+    return `${key}: cannot be checked: ${errorMessage(error)}`
+  }
+}
+
+async function executableProblem(path: string): Promise<string | undefined> {
+  try {
+    if (!(await stat(path)).isFile()) return `${path} is not a file`
+    await access(path, constants.X_OK)
+    return undefined
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return `${path} does not exist`
+    if (errnoOf(error) === 'EACCES') return `${path} is not executable`
+    throw error
+  }
+}
+
+async function jsonProblem(path: string): Promise<string | undefined> {
+  try {
+    JSON.parse(await readFile(path, 'utf8'))
+    return undefined
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return `${path} does not exist`
+    if (error instanceof SyntaxError) return `${path} is not JSON: ${error.message}`
+    throw error
+  }
+}
+
+async function groupProblem(group: string, groupFile: string): Promise<string | undefined> {
+  if (group === '' || (await groupId(group, groupFile)) !== undefined) return undefined
+  return `there is no group ${group} in ${groupFile}`
+}
+
+/** A directory may be missing: the daemon makes it. What exists on the way to it must be a writable directory. */
+async function directoryProblem(path: string): Promise<string | undefined> {
+  try {
+    if (!(await stat(path)).isDirectory()) return `${path} is not a directory`
+    await access(path, constants.W_OK | constants.X_OK)
+    return undefined
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' && path !== '/') return directoryProblem(dirname(path))
+    if (errnoOf(error) === 'ENOTDIR') return directoryProblem(dirname(path))
+    if (errnoOf(error) === 'EACCES' || errnoOf(error) === 'EROFS') return `${path} is not writable`
+    throw error
+  }
+}
+
+async function systemdProblem(systemdDir: string): Promise<string | undefined> {
+  try {
+    await stat(systemdDir)
+    return undefined
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return 'systemd is not the init of this machine'
+    throw error
+  }
+}

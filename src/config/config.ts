@@ -1,0 +1,142 @@
+import { addressPath } from './rules.ts'
+import type { LOG_LEVELS, Settings } from './schema.ts'
+
+/** Where a server listens. */
+export interface SocketConfig {
+  /** Absolute path, at most 107 bytes. */
+  readonly socket: string
+  /** Permission bits. */
+  readonly mode: number
+  /** Name or numeric id of the owning group; `''` leaves it as it is. */
+  readonly group: string
+}
+
+/** What a runtime handler stands for. */
+export interface RuntimeHandlerConfig {
+  /** Absolute path of the OCI runtime; `''` only where the sandboxer is a remote one. */
+  readonly runtime: string
+  /** Directory of the OCI runtime's state; no two different runtimes share one. */
+  readonly runtimeRoot: string
+  /** `shim`, `pinned`, or a name in {@link Config.sandboxers}. */
+  readonly sandboxer: string
+}
+
+/** Time limits in milliseconds. All are at least 1, but `stopGraceMs` and `drainMs` may be 0. */
+export interface TimeoutsConfig {
+  readonly runPodSandboxMs: number
+  readonly cniMs: number
+  readonly runtimeMs: number
+  readonly stopGraceMs: number
+  /** One release step at rollback, stop or remove. */
+  readonly releaseMs: number
+  /** One call to a remote sandboxer. */
+  readonly remoteMs: number
+  readonly drainMs: number
+}
+
+/**
+ * The configuration of the daemon: complete, valid in itself, deeply frozen. All paths are absolute and normalized.
+ * Whether the machine fits it is what `checkHost` tells.
+ */
+export interface Config {
+  readonly root: string
+  readonly state: string
+  readonly netnsDir: string
+  readonly checkpointKeyFile: string
+  /** A key of `runtimes`. */
+  readonly defaultRuntimeHandler: string
+  readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: 'json' | 'pretty' }
+  readonly cri: SocketConfig
+  readonly sandboxer: SocketConfig
+  /** By handler name. Has no prototype, so that a handler named `constructor` is not found in it. */
+  readonly runtimes: Readonly<Record<string, RuntimeHandlerConfig>>
+  /** Remote sandboxers by name; the address is `unix:///path`. Has no prototype either. */
+  readonly sandboxers: Readonly<Record<string, { readonly address: string }>>
+  readonly cgroup: { readonly driver: 'cgroupfs' | 'systemd' }
+  readonly cni: {
+    readonly confDir: string
+    readonly binDirs: readonly string[]
+    readonly maxConcurrent: number
+    readonly reloadIntervalMs: number
+  }
+  readonly pause: {
+    readonly binary: string
+    readonly args: readonly string[]
+    readonly stopSignal: string
+    readonly image: string
+  }
+  readonly conmon: { readonly path: string }
+  readonly seccomp: { readonly defaultProfile: string }
+  readonly timeouts: TimeoutsConfig
+  readonly recovery: { readonly concurrency: number }
+  readonly debug: { readonly failpoints: boolean }
+}
+
+/** Derives what was left empty and changes units and names. The result is deeply frozen. */
+export function toConfig(settings: Settings): Config {
+  const { root, state, cni, pause, timeouts } = settings
+  return deepFreeze({
+    root,
+    state,
+    netnsDir: settings.netns_dir,
+    checkpointKeyFile: settings.checkpoint_key_file || `${root}/checkpoint.key`,
+    defaultRuntimeHandler: settings.default_runtime_handler,
+    log: settings.log,
+    cri: toSocket(settings.cri, `${state}/cri.sock`),
+    sandboxer: toSocket(settings.sandboxer, `${state}/sandboxer.sock`),
+    runtimes: mapTable(settings.runtimes, ({ runtime, runtime_root, sandboxer }, name) => ({
+      runtime,
+      runtimeRoot: runtime_root || `${state}/runtime/${name}`,
+      sandboxer,
+    })),
+    sandboxers: mapTable(settings.sandboxers, ({ address }) => ({ address: `unix://${addressPath(address)}` })),
+    cgroup: settings.cgroup,
+    cni: {
+      confDir: cni.conf_dir,
+      binDirs: cni.bin_dirs,
+      maxConcurrent: cni.max_concurrent,
+      reloadIntervalMs: toMs(cni.reload_interval_seconds),
+    },
+    pause: { binary: pause.binary, args: pause.args, stopSignal: pause.stop_signal, image: pause.image },
+    conmon: settings.conmon,
+    seccomp: { defaultProfile: settings.seccomp.default_profile },
+    timeouts: {
+      runPodSandboxMs: toMs(timeouts.run_pod_sandbox),
+      cniMs: toMs(timeouts.cni),
+      runtimeMs: toMs(timeouts.runtime),
+      stopGraceMs: toMs(timeouts.stop_grace),
+      releaseMs: toMs(timeouts.release),
+      remoteMs: toMs(timeouts.remote),
+      drainMs: toMs(timeouts.drain),
+    },
+    recovery: settings.recovery,
+    debug: settings.debug,
+  })
+}
+
+function toSocket(settings: Settings['cri'], byDefault: string): SocketConfig {
+  const { socket, mode, group } = settings
+  return { socket: socket || byDefault, mode: typeof mode === 'number' ? mode : parseMode(mode), group }
+}
+
+function parseMode(text: string): number {
+  return Number.parseInt(text.replace('o', ''), 8)
+}
+
+function toMs(seconds: number): number {
+  return Math.round(seconds * 1000)
+}
+
+function mapTable<T, U>(table: Record<string, T>, convert: (value: T, name: string) => U): Record<string, U> {
+  const result = Object.create(null) as Record<string, U>
+  for (const [name, value] of Object.entries(table)) result[name] = convert(value, name)
+  return result
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value)
+    for (const member of Object.values(value)) deepFreeze(member)
+  }
+  return value
+}

@@ -1,0 +1,138 @@
+import type { Config, SocketConfig } from './config.ts'
+import { addressPath, isWithin, socketProblem } from './rules.ts'
+import { BUILT_IN_SANDBOXERS } from './schema.ts'
+
+/** Two or more keys that do not go together. */
+export interface CrossProblem {
+  /** The key to blame. */
+  readonly key: string
+  readonly message: string
+  /** The other keys it was derived from: when one of them is wrong by itself, this is no news. */
+  readonly dependsOn: readonly string[]
+}
+
+/** All that is wrong between the keys of a configuration whose keys are right by themselves. */
+export function crossProblems(config: Config): CrossProblem[] {
+  return [
+    ...directoryProblems(config),
+    ...socketProblems(config),
+    ...handlerProblems(config),
+    ...runtimeRootProblems(config),
+    ...sandboxerProblems(config),
+  ]
+}
+
+function directoryProblems({ root, state, netnsDir, checkpointKeyFile }: Config): CrossProblem[] {
+  const problems: CrossProblem[] = []
+  const add = (key: string, message: string, ...dependsOn: string[]): void => {
+    problems.push({ key, message, dependsOn })
+  }
+  if (isWithin(root, state)) add('root', `must not be ${inside(root, state)} state, which ends with a reboot`, 'state')
+  if (isWithin(root, netnsDir)) add('netns_dir', `root must not be ${inside(root, netnsDir)} it`, 'root')
+  if (isWithin(state, netnsDir)) add('netns_dir', `state must not be ${inside(state, netnsDir)} it`, 'state')
+  if (netnsDir === root || netnsDir === state) return problems
+  if (isWithin(checkpointKeyFile, state) && !isWithin(root, state)) {
+    add(
+      'checkpoint_key_file',
+      'must not be inside state: after a reboot no checkpoint could be verified',
+      'state',
+      'root',
+    )
+  }
+  return problems
+}
+
+function inside(path: string, directory: string): string {
+  return path === directory ? 'the same directory as' : 'inside'
+}
+
+function socketProblems({ cri, sandboxer, state }: Config): CrossProblem[] {
+  const problems: CrossProblem[] = []
+  const check = (key: string, { socket }: SocketConfig): void => {
+    const message = socketProblem(socket)
+    if (message !== undefined) problems.push({ key, message, dependsOn: ['state'] })
+    if (socket === state) problems.push({ key, message: 'must not be the state directory', dependsOn: ['state'] })
+  }
+  check('cri.socket', cri)
+  check('sandboxer.socket', sandboxer)
+  if (cri.socket === sandboxer.socket) {
+    problems.push({
+      key: 'sandboxer.socket',
+      message: `must not be the same as cri.socket: ${cri.socket}`,
+      dependsOn: ['cri.socket', 'state'],
+    })
+  }
+  return problems
+}
+
+function handlerProblems(config: Config): CrossProblem[] {
+  const { runtimes, sandboxers, defaultRuntimeHandler } = config
+  const problems: CrossProblem[] = []
+  if (runtimes[defaultRuntimeHandler] === undefined) {
+    problems.push({
+      key: 'default_runtime_handler',
+      message: `${JSON.stringify(defaultRuntimeHandler)} is not one of [runtimes]: ${list(Object.keys(runtimes))}`,
+      dependsOn: [`runtimes.${defaultRuntimeHandler}`],
+    })
+  }
+  for (const [name, { runtime, sandboxer }] of Object.entries(runtimes)) {
+    const isBuiltIn = BUILT_IN_SANDBOXERS.includes(sandboxer)
+    if (!isBuiltIn && sandboxers[sandboxer] === undefined) {
+      problems.push({
+        key: `runtimes.${name}.sandboxer`,
+        message:
+          `handler ${JSON.stringify(name)} names the sandboxer ${JSON.stringify(sandboxer)}, ` +
+          `which is not one of: ${list([...BUILT_IN_SANDBOXERS, ...Object.keys(sandboxers)])}`,
+        dependsOn: [`sandboxers.${sandboxer}`],
+      })
+    }
+    if (isBuiltIn && runtime === '') {
+      problems.push({
+        key: `runtimes.${name}.runtime`,
+        message: `must be an absolute path: the sandboxer ${sandboxer} needs an OCI runtime`,
+        dependsOn: [`runtimes.${name}.sandboxer`],
+      })
+    }
+  }
+  return problems
+}
+
+/** crun and runc do not read each other's state: a directory shared by two of them shows containers that are broken. */
+function runtimeRootProblems({ runtimes }: Config): CrossProblem[] {
+  const problems: CrossProblem[] = []
+  const owners = new Map<string, { name: string; runtime: string }>()
+  for (const [name, { runtime, runtimeRoot }] of Object.entries(runtimes)) {
+    const owner = owners.get(runtimeRoot)
+    if (owner === undefined) owners.set(runtimeRoot, { name, runtime })
+    else if (owner.runtime !== runtime) {
+      problems.push({
+        key: `runtimes.${name}.runtime_root`,
+        message: `must not be shared with the handler ${JSON.stringify(owner.name)}, which has another runtime`,
+        dependsOn: [`runtimes.${name}`, `runtimes.${owner.name}`, 'state'],
+      })
+    }
+  }
+  return problems
+}
+
+function sandboxerProblems({ sandboxers, sandboxer }: Config): CrossProblem[] {
+  const problems: CrossProblem[] = []
+  for (const [name, { address }] of Object.entries(sandboxers)) {
+    const key = `sandboxers.${name}`
+    if (BUILT_IN_SANDBOXERS.includes(name)) {
+      problems.push({ key, message: `must have another name: ${name} is built in`, dependsOn: [] })
+    }
+    if (addressPath(address) === sandboxer.socket) {
+      problems.push({
+        key: `${key}.address`,
+        message: `must not be the socket of this daemon: ${sandboxer.socket}`,
+        dependsOn: ['sandboxer.socket', 'state'],
+      })
+    }
+  }
+  return problems
+}
+
+function list(names: readonly string[]): string {
+  return names.join(', ') || 'none given'
+}

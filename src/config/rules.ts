@@ -1,0 +1,72 @@
+import { posix } from 'node:path'
+
+/** `sockaddr_un.sun_path` holds 108 bytes, the closing NUL among them (unix(7)). */
+const MAX_SOCKET_PATH_BYTES = 107
+
+/** A timer of Node wraps round beyond 2^31 - 1 ms (24.8 days); a day is more than any of ours needs. */
+const MAX_SECONDS = 86_400
+
+/** Why `path` cannot be used as the path of a file, or undefined when it can. Does not look at the machine. */
+export function pathProblem(path: string): string | undefined {
+  if (!path.startsWith('/')) return 'must be an absolute path'
+  if (/\p{Cc}/u.test(path)) return 'must not contain control characters'
+  if (path === '/') return 'must not be the root directory'
+  const normalized = posix.normalize(path).replace(/(?<=.)\/$/, '')
+  if (normalized !== path) return `must be a normalized path: ${normalized}`
+  return undefined
+}
+
+/** Like {@link pathProblem}, but `''` (derive it from another key) is fine. */
+export function optionalPathProblem(path: string): string | undefined {
+  return path === '' ? undefined : pathProblem(path)
+}
+
+/** Why `path` cannot be the address of a Unix socket, or undefined when it can. */
+export function socketProblem(path: string): string | undefined {
+  const bytes = Buffer.byteLength(path)
+  if (bytes > MAX_SOCKET_PATH_BYTES) {
+    return `must be a path of at most ${MAX_SOCKET_PATH_BYTES} bytes, ${path} has ${bytes}`
+  }
+  return undefined
+}
+
+/** The path in the address of a remote sandboxer: `unix:///path` or a bare path. */
+export function addressPath(address: string): string {
+  return address.startsWith('unix://') ? address.slice('unix://'.length) : address
+}
+
+/** Why `address` is not one of a Unix socket, or undefined when it is. */
+export function addressProblem(address: string): string | undefined {
+  const path = addressPath(address)
+  const why = pathProblem(path)
+  return why === undefined ? socketProblem(path) : `must be unix:///path or /path: the path ${why}`
+}
+
+/** Why `seconds` cannot be a time limit, or undefined when it can. */
+export function secondsProblem(seconds: number): string | undefined {
+  if (seconds >= 0.001 && seconds <= MAX_SECONDS) return undefined
+  return `must be between 0.001 and ${MAX_SECONDS} seconds`
+}
+
+/** Like {@link secondsProblem}, but 0 (do not wait at all) is fine. */
+export function graceProblem(seconds: number): string | undefined {
+  return seconds === 0 ? undefined : secondsProblem(seconds)?.replace('be', 'be 0 or')
+}
+
+/** Why `text` cannot name a group: a name of /etc/group or a numeric id; `''` is none. */
+export function groupProblem(text: string): string | undefined {
+  if (text === '' || /^[A-Za-z_][\w.-]{0,31}$/.test(text)) return undefined
+  if (/^\d{1,10}$/.test(text) && Number(text) < 2 ** 32 - 1) return undefined
+  return 'must be the name of a group or a numeric group id'
+}
+
+/** True inside `directory` and for `directory` itself. Both are normalized. */
+export function isWithin(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(`${directory}/`)
+}
+
+/** True for the permission bits of a file: three octal digits, as text with or without the leading 0, or as a number. */
+export function isMode(mode: string | number): boolean {
+  if (typeof mode === 'string') return /^(?:0o?)?[0-7]{3}$/.test(mode)
+  return Number.isInteger(mode) && mode >= 0 && mode <= 0o777
+}

@@ -1,0 +1,192 @@
+import { constants } from 'node:os'
+import { z } from 'zod'
+import {
+  addressProblem,
+  graceProblem,
+  groupProblem,
+  isMode,
+  optionalPathProblem,
+  pathProblem,
+  secondsProblem,
+} from './rules.ts'
+
+/** The log levels, from the most talkative to the quietest. */
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const
+
+/** The sandboxers that are part of the daemon; no remote one may take their names. */
+export const BUILT_IN_SANDBOXERS: readonly string[] = ['shim', 'pinned']
+
+const text = (problem: (value: string) => string | undefined) =>
+  z.string().superRefine((value, context) => {
+    const message = problem(value)
+    if (message !== undefined) context.addIssue({ code: 'custom', message })
+  })
+
+const number = (problem: (value: number) => string | undefined) =>
+  z.number().superRefine((value, context) => {
+    const message = problem(value)
+    if (message !== undefined) context.addIssue({ code: 'custom', message })
+  })
+
+const path = text(pathProblem)
+const optionalPath = text(optionalPathProblem)
+const group = text(groupProblem)
+const seconds = number(secondsProblem)
+const plain = text((value) => (/\p{Cc}/u.test(value) ? 'must not contain control characters' : undefined))
+const signal = text((value) =>
+  Object.hasOwn(constants.signals, value) ? undefined : 'must be the name of a signal, as SIGINT',
+)
+const count = number((value) =>
+  Number.isInteger(value) && value >= 1 && value <= 1024 ? undefined : 'must be a whole number between 1 and 1024',
+)
+const modeProblem = 'must be a file mode: octal text as "0660", or an integer of at most 0o777'
+// Checked outside the members: a union with one member that almost fits gives that member's words.
+const mode = z.union([z.string(), z.number()], { error: modeProblem }).refine(isMode, { error: modeProblem })
+// A handler's name becomes the name of a directory and is compared with what the kubelet sends.
+const name = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, 'must be a name of at most 63 letters, digits, "_", "." and "-"')
+
+const socketKeys = (file: string) => ({
+  socket: optionalPath.default('').describe(`Path of the Unix socket. Empty: <state>/${file}.`),
+  mode: mode.default('0660').describe('Permissions of the socket. Whoever may write to it is root on this node.'),
+  group: group
+    .default('')
+    .describe('Group that owns the socket: a name in /etc/group or a numeric id. Empty: that of the daemon.'),
+})
+
+const runtime = z.strictObject({
+  runtime: optionalPath
+    .default('')
+    .describe('Absolute path of the OCI runtime. May be left out only where a remote sandboxer runs the pods.'),
+  runtime_root: optionalPath
+    .default('')
+    .describe('Directory where the OCI runtime keeps its state. Empty: <state>/runtime/<NAME>.'),
+  sandboxer: plain
+    .default('shim')
+    .describe(
+      'Who runs the pods of this handler: "shim" (a pause process), "pinned" (pinned namespaces, a pause process only ' +
+        'for a shared PID namespace), or the NAME of one of [sandboxers].',
+    ),
+})
+
+const sandboxer = z.strictObject({
+  address: text(addressProblem).describe('Unix socket where it serves the Controller API: "unix:///path" or "/path".'),
+})
+
+/**
+ * What the configuration file may say: every key with its default and its description, in the order in which they are
+ * printed. `--print-default-config` and docs/configuration.md are made from it. Unknown keys are refused.
+ */
+export const settingsSchema = z.strictObject({
+  root: path.default('/var/lib/sandboxerd').describe('Directory of what must survive a reboot: database, checkpoints.'),
+  state: path.default('/run/sandboxerd').describe('Directory of what ends with a reboot: sockets, runtime state.'),
+  netns_dir: path.default('/run/netns').describe('Directory where the network namespaces of pods are pinned.'),
+  checkpoint_key_file: optionalPath
+    .default('')
+    .describe('The key that seals checkpoints, made when it is missing. Empty: <root>/checkpoint.key.'),
+  default_runtime_handler: plain.default('crun').describe('The handler of [runtimes] for pods that do not name one.'),
+  log: z
+    .strictObject({
+      level: z.enum(LOG_LEVELS).default('info').describe('What is logged at least: trace, debug, info, warn or error.'),
+      format: z.enum(['json', 'pretty']).default('json').describe('"json", one object per line, or "pretty" for eyes.'),
+    })
+    .prefault({})
+    .describe('Logging, to standard output.'),
+  cri: z.strictObject(socketKeys('cri.sock')).prefault({}).describe('The CRI server (kubelet, crictl).'),
+  sandboxer: z
+    .strictObject(socketKeys('sandboxer.sock'))
+    .prefault({})
+    .describe('The sandbox Controller server (containerd, iSulad).'),
+  runtimes: z
+    .record(name, runtime)
+    .prefault({
+      crun: { runtime: '/usr/bin/crun' },
+      runc: { runtime: '/usr/sbin/runc' },
+      pinned: { runtime: '/usr/bin/crun', sandboxer: 'pinned' },
+    })
+    .describe(
+      'The runtime handlers, by the name that a pod (RuntimeClass) gives. Any given here replaces all of these.',
+    ),
+  sandboxers: z
+    .record(name, sandboxer)
+    .prefault({})
+    .describe('Remote sandboxers, by the name that a handler gives. Several handlers may share one.'),
+  cgroup: z
+    .strictObject({
+      driver: z
+        .enum(['cgroupfs', 'systemd'])
+        .default('cgroupfs')
+        .describe('Who makes cgroups: "cgroupfs" or "systemd". The kubelet asks for it and follows.'),
+    })
+    .prefault({})
+    .describe('Control groups.'),
+  cni: z
+    .strictObject({
+      conf_dir: path.default('/etc/cni/net.d').describe('Directory of network configurations; the first one counts.'),
+      bin_dirs: z
+        .array(path)
+        .min(1)
+        .default(['/opt/cni/bin', '/usr/lib/cni'])
+        .describe('Directories where plugins are looked for, in this order.'),
+      max_concurrent: count.default(16).describe('How many plugins run at a time, over all pods and networks.'),
+      reload_interval_seconds: seconds
+        .default(5)
+        .describe('How often conf_dir is read again where the kernel does not tell of changes.'),
+    })
+    .prefault({})
+    .describe('Pod networks.'),
+  pause: z
+    .strictObject({
+      binary: path
+        .default('/usr/bin/catatonit')
+        .describe('Static init program that is the whole of the built-in pause root file system.'),
+      args: z.array(plain).default(['-P']).describe('Its arguments.'),
+      stop_signal: signal.default('SIGINT').describe('The signal that ends it.'),
+      image: plain.default('').describe('Pause image to use instead. Empty: the built-in root file system.'),
+    })
+    .prefault({})
+    .describe('The process that holds the namespaces of a pod.'),
+  conmon: z
+    .strictObject({ path: path.default('/usr/bin/conmon').describe('Absolute path of conmon.') })
+    .prefault({})
+    .describe('The monitor of each process.'),
+  seccomp: z
+    .strictObject({
+      default_profile: path
+        .default('/usr/share/containers/seccomp.json')
+        .describe('The profile that RuntimeDefault stands for.'),
+    })
+    .prefault({})
+    .describe('System call filter.'),
+  timeouts: z
+    .strictObject({
+      run_pod_sandbox: seconds.default(240).describe('RunPodSandbox as a whole.'),
+      cni: seconds.default(90).describe('One CNI operation on one network.'),
+      runtime: seconds.default(60).describe('One command of the OCI runtime.'),
+      stop_grace: number(graceProblem).default(10).describe('Between the stop signal and SIGKILL for a sandbox.'),
+      release: seconds.default(60).describe('The release of one resource at rollback, stop or remove.'),
+      remote: seconds.default(10).describe('One call to a remote sandboxer.'),
+      drain: number(graceProblem).default(10).describe('For requests under way when the daemon is told to end.'),
+    })
+    .prefault({})
+    .describe('Time limits in seconds; fractions are allowed.'),
+  recovery: z
+    .strictObject({ concurrency: count.default(32).describe('How many sandboxes are recovered at a time.') })
+    .prefault({})
+    .describe('Recovery at start.'),
+  debug: z
+    .strictObject({
+      failpoints: z
+        .boolean()
+        .default(false)
+        .describe(
+          'Honour the environment variable SANDBOXERD_FAILPOINTS. For tests only: it ends the daemon on purpose.',
+        ),
+    })
+    .prefault({})
+    .describe('For the people who work on sandboxerd.'),
+})
+
+/** The settings as the file has them, valid key by key and with the defaults filled in. */
+export type Settings = z.output<typeof settingsSchema>

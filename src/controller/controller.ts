@@ -1,0 +1,62 @@
+import type { ExitStatus } from '../executor/types.ts'
+import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
+import type { ProcessIdentity } from '../host/process.ts'
+
+/** What a controller is given to make a sandbox of. */
+export interface SandboxSpec {
+  readonly id: string
+  readonly config: PodSandboxConfig__Output
+  readonly hostname: string
+  /** The name of the runtime handler; a controller looks up what it stands for. */
+  readonly runtimeHandler: string
+  /** Where the pod's network namespace is pinned; `''` for host-network pods. */
+  readonly netnsPath: string
+  /** A directory of this sandbox alone, for as long as it runs. It does not survive a reboot. */
+  readonly stateDir: string
+  /** The pod's /dev/shm. */
+  readonly shmPath: string
+}
+
+/** What a controller notes down of a sandbox before it makes it: JSON, and all that `shutdown` needs. */
+export type ControllerRecord = Readonly<Record<string, unknown>>
+
+/** What a controller can see of a sandbox. */
+export interface ControllerStatus {
+  readonly state: 'running' | 'stopped' | 'unknown'
+  readonly process: ProcessIdentity | null
+  /** How it ended, if that is known. */
+  readonly exit: ExitStatus | null
+}
+
+/**
+ * Runs sandboxes of one sandboxer: the nine verbs of containerd's sandbox Controller API, as far as a node has use for
+ * them. A controller remembers nothing: each call works from the record, also after a restart of the daemon.
+ */
+export interface Controller<R extends ControllerRecord = ControllerRecord> {
+  readonly name: string
+  /** Whether it wants the network set up before `create`; otherwise both happen at the same time. */
+  readonly networkFirst: boolean
+  /**
+   * Says what will be made. Nothing is made yet.
+   * @throws CodedError `InvalidArgument` or `FailedPrecondition` for what this controller cannot do.
+   */
+  plan(spec: SandboxSpec): Promise<R>
+  /** @throws CodedError `DataLoss` for a record that this controller did not write. */
+  parse(record: unknown): R
+  /** Called for each sandbox that is on record when the daemon starts, before any other call for it. */
+  adopt(record: R): void
+  create(record: R, spec: SandboxSpec, signal: AbortSignal): Promise<void>
+  /** Returns the sandbox's first process, or null when it has none. */
+  start(record: R, signal: AbortSignal): Promise<ProcessIdentity | null>
+  /** Ends the sandbox's processes, with a grace period. Success when there are none (any more). */
+  stop(record: R, process: ProcessIdentity | null, graceMs: number, signal: AbortSignal): Promise<void>
+  /** Resolves when the sandbox has ended by itself or was stopped; never for one that has no process. */
+  wait(record: R, process: ProcessIdentity | null, signal: AbortSignal): Promise<ExitStatus>
+  status(record: R, process: ProcessIdentity | null): Promise<ControllerStatus>
+  /** Removes all that is left of the sandbox, running or not. Nothing there is success. */
+  shutdown(record: R, signal: AbortSignal): Promise<void>
+  /** For people: the runtime spec and the like. */
+  info(record: R): Promise<Readonly<Record<string, unknown>>>
+  /** The sandboxes of ours that this controller sees on the machine, and by what. */
+  listOwned(): Promise<readonly { readonly sandboxId: string; readonly subject: string }[]>
+}

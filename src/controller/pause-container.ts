@@ -1,0 +1,241 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { canonicalJson } from '../core/canonical-json.ts'
+import { CodedError, errorMessage } from '../core/errors.ts'
+import type { ConmonExecutor, StopSignal } from '../executor/conmon-executor.ts'
+import type { ContainerRecord, ExitStatus, OciRuntime } from '../executor/types.ts'
+import type { CgroupMode } from '../host/cgroup-mode.ts'
+import { makeDirectory, readTextIfAny } from '../host/files.ts'
+import type { ProcessIdentity } from '../host/process.ts'
+import { runOk } from '../host/run.ts'
+import type { HostSecurityFacts } from '../host/security.ts'
+import { cgroupsPath } from '../oci/cgroups-path.ts'
+import { ociJson } from '../oci/json.ts'
+import type { NamespacePaths } from '../oci/namespaces.ts'
+import { clampOomScoreAdj, SANDBOX_OOM_SCORE_ADJ } from '../oci/oom-score.ts'
+import { pauseSpec } from '../oci/pause-spec.ts'
+import { resolveSeccomp, type SeccompTarget, seccompFilter } from '../oci/seccomp.ts'
+import { parseSeccompProfile } from '../oci/seccomp-profile.ts'
+import { resolveAppArmor, resolveSelinux } from '../oci/security.ts'
+import type { LinuxSeccomp, Spec } from '../oci/spec.ts'
+import type { ControllerStatus, SandboxSpec } from './controller.ts'
+
+/** The program that a pause container runs. */
+export interface PauseProgram {
+  readonly rootfsPath: string
+  readonly args: readonly string[]
+  /** What makes it quit at once. */
+  readonly stopSignal: StopSignal
+}
+
+export interface PauseOptions {
+  readonly pause: () => PauseProgram
+  readonly cgroupDriver: 'cgroupfs' | 'systemd'
+  readonly cgroupMode: CgroupMode
+  /** What RuntimeDefault means on this node. @throws CodedError when the node has no such profile. */
+  readonly defaultSeccomp: () => LinuxSeccomp
+  readonly hostSecurity: HostSecurityFacts
+  /** The OCI runtime behind each runtime handler. */
+  readonly runtimes: Readonly<Record<string, { readonly runtime: string; readonly runtimeRoot: string }>>
+}
+
+/** JSON: the container, and how its program is made to quit. */
+export interface PauseRecord {
+  readonly container: ContainerRecord
+  readonly stopSignal: StopSignal
+}
+
+/** A profile may lie on a file system that hangs: it is read by a program that can be killed. */
+const PROFILE_TIMEOUT_MS = 5000
+const PROFILE_MAX_BYTES = 1024 * 1024
+
+/** The container that holds a pod's namespaces, or the part of them that has to have a process. */
+export class PauseContainers {
+  readonly #options: PauseOptions
+  readonly #executor: ConmonExecutor
+
+  constructor(options: PauseOptions, deps: { readonly executor: ConmonExecutor }) {
+    this.#options = options
+    this.#executor = deps.executor
+  }
+
+  /** @throws CodedError for what the pod asks for and this node cannot give; nothing is made. */
+  async plan(spec: SandboxSpec): Promise<PauseRecord> {
+    // What the specification would refuse is refused before anything is made. The paths matter only later.
+    const netPath = spec.netnsPath === '' ? null : spec.netnsPath
+    pauseSpec(this.#specInput(spec, { netPath }, null, '/'))
+    const path = cgroupsPath({
+      driver: this.#options.cgroupDriver,
+      cgroupParent: spec.config.linux?.cgroup_parent ?? '',
+      id: spec.id,
+    })
+    const container = await this.#executor.plan({
+      id: spec.id,
+      runtime: this.#runtime(spec.runtimeHandler),
+      bundleDir: spec.stateDir,
+      cgroupsPath: path,
+    })
+    return { container, stopSignal: this.#options.pause().stopSignal }
+  }
+
+  /** @throws CodedError `DataLoss` for a record that is not one of ours. */
+  parse(record: unknown, stateParent: string): PauseRecord {
+    const { container, stopSignal } = (record ?? {}) as Partial<PauseRecord>
+    const runtime = container?.runtime
+    const isOurs =
+      typeof container?.id === 'string' &&
+      /^[0-9a-f]{64}$/.test(container.id) &&
+      container.bundleDir === join(stateParent, container.id) &&
+      Array.isArray(container.ownedCgroupParents) &&
+      container.cgroupsPath.endsWith(container.id) &&
+      typeof runtime?.path === 'string' &&
+      typeof runtime.root === 'string' &&
+      typeof stopSignal === 'string'
+    if (!isOurs) throw new CodedError('DataLoss', `container record: ${canonicalJson(record ?? null)} is not one of ours`)
+    return record as PauseRecord
+  }
+
+  /** The record of a container of which only the id is known, or null when no runtime knows it. */
+  derive(id: string, bundleDir: string): PauseRecord | null {
+    const found = Object.values(this.#options.runtimes).find(({ runtimeRoot }) => existsSync(join(runtimeRoot, id)))
+    if (!found) return null
+    const runtime = this.#runtimeOf(found)
+    const container = { id, runtime, bundleDir, cgroupsPath: cgroupsPathIn(bundleDir, id), ownedCgroupParents: [] }
+    return { container, stopSignal: this.#options.pause().stopSignal }
+  }
+
+  adopt(record: PauseRecord): void {
+    this.#executor.adopt(record.container)
+  }
+
+  /** Writes the bundle and creates the container: its namespaces are there, its program is not run yet. */
+  async create(
+    record: PauseRecord,
+    spec: SandboxSpec,
+    namespaces: NamespacePaths,
+    signal: AbortSignal,
+  ): Promise<ProcessIdentity> {
+    const { container } = record
+    const seccomp = await this.#seccomp(spec, signal)
+    const oci = pauseSpec(this.#specInput(spec, namespaces, seccomp, container.cgroupsPath))
+    await makeDirectory(container.runtime.root)
+    await writeFile(join(container.bundleDir, 'config.json'), ociJson(oci), { mode: 0o600 })
+    return this.#executor.create(container, signal)
+  }
+
+  async start(record: PauseRecord, signal: AbortSignal): Promise<ProcessIdentity | null> {
+    await this.#executor.start(record.container, signal)
+    return this.#executor.findProcess(record.container)
+  }
+
+  async stop(
+    record: PauseRecord,
+    process: ProcessIdentity | null,
+    graceMs: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const target = process ?? (await this.#executor.findProcess(record.container))
+    if (target) await this.#executor.stop(target, { stopSignal: record.stopSignal, graceMs }, signal)
+  }
+
+  async wait(record: PauseRecord, process: ProcessIdentity, signal: AbortSignal): Promise<ExitStatus> {
+    return this.#executor.wait(record.container, process, signal)
+  }
+
+  async status(record: PauseRecord, known: ProcessIdentity | null): Promise<ControllerStatus> {
+    const exit = await this.#executor.exitStatus(record.container)
+    if (exit) return { state: 'stopped', process: known, exit }
+    const process = await this.#executor.findProcess(record.container)
+    if (process && (!known || process.startTime === known.startTime)) return { state: 'running', process, exit: null }
+    return { state: 'stopped', process: known, exit: null }
+  }
+
+  async delete(record: PauseRecord, signal: AbortSignal): Promise<void> {
+    await this.#executor.delete(record.container, signal)
+  }
+
+  async info(record: PauseRecord): Promise<Readonly<Record<string, unknown>>> {
+    const text = await readTextIfAny(join(record.container.bundleDir, 'config.json'))
+    return { runtime: record.container.runtime, runtimeSpec: text === undefined ? null : (JSON.parse(text) as unknown) }
+  }
+
+  listOwned(): { id: string; pid: number }[] {
+    return this.#executor.listOwned()
+  }
+
+  #runtime(handler: string): OciRuntime {
+    const found = this.#options.runtimes[handler]
+    if (!found) throw new CodedError('NotFound', `runtime handler ${handler}: not configured`)
+    return this.#runtimeOf(found)
+  }
+
+  #runtimeOf(handler: { readonly runtime: string; readonly runtimeRoot: string }): OciRuntime {
+    return { path: handler.runtime, root: handler.runtimeRoot, systemdCgroup: this.#options.cgroupDriver === 'systemd' }
+  }
+
+  #specInput(
+    spec: SandboxSpec,
+    namespaces: NamespacePaths,
+    seccomp: LinuxSeccomp | null,
+    path: string,
+  ): Parameters<typeof pauseSpec>[0] {
+    const { hostSecurity, cgroupMode } = this.#options
+    const pause = this.#options.pause()
+    const context = spec.config.linux?.security_context ?? null
+    const privileged = context?.privileged ?? false
+    return {
+      config: spec.config,
+      id: spec.id,
+      hostname: spec.hostname,
+      rootfsPath: pause.rootfsPath,
+      args: pause.args,
+      namespaces,
+      cgroupsPath: path,
+      cgroupMode,
+      seccomp,
+      apparmorProfile: resolveAppArmor(context?.apparmor ?? null, hostSecurity, { privileged, defaultProfile: '' }),
+      selinux: resolveSelinux(context?.selinux_options ?? null, privileged, hostSecurity),
+      oomScoreAdj: clampOomScoreAdj(SANDBOX_OOM_SCORE_ADJ, hostSecurity.oomScoreAdj, hostSecurity.hasSysResource),
+      allowedCapabilities: hostSecurity.boundingCapabilities,
+      runtimeHandler: spec.runtimeHandler,
+      sandboxer: '',
+    }
+  }
+
+  async #seccomp(spec: SandboxSpec, signal: AbortSignal): Promise<LinuxSeccomp | null> {
+    const context = spec.config.linux?.security_context ?? null
+    const privileged = context?.privileged ?? false
+    const choice = resolveSeccomp(context?.seccomp ?? null, context?.seccomp_profile_path ?? '', privileged)
+    if (choice.kind === 'unconfined') return null
+    const { hostSecurity, defaultSeccomp } = this.#options
+    if (!hostSecurity.seccompEnabled) {
+      throw new CodedError('FailedPrecondition', 'apply a seccomp profile: the kernel has no seccomp')
+    }
+    if (choice.kind === 'default') return defaultSeccomp()
+    const { stdout } = await runOk('/bin/cat', ['--', choice.ref], {
+      timeoutMs: PROFILE_TIMEOUT_MS,
+      signal,
+      maxOutputBytes: PROFILE_MAX_BYTES,
+    }).catch((cause: unknown) => {
+      throw new CodedError('FailedPrecondition', `read seccomp profile ${choice.ref}: ${errorMessage(cause)}`, { cause })
+    })
+    return seccompFilter(parseSeccompProfile(stdout, choice.ref), pauseTarget(hostSecurity))
+  }
+}
+
+/** What a seccomp filter for the pause, which has no capabilities, is made for. */
+export function pauseTarget(host: HostSecurityFacts): SeccompTarget {
+  return { capabilities: [], arch: host.arch, kernelVersion: host.kernelVersion }
+}
+
+/** The cgroup that the spec of a container names; without one that can be read, where ours are by default. */
+function cgroupsPathIn(bundleDir: string, id: string): string {
+  try {
+    const spec = JSON.parse(readFileSync(join(bundleDir, 'config.json'), 'utf8')) as Partial<Spec>
+    if (spec.linux?.cgroupsPath?.endsWith(id)) return spec.linux.cgroupsPath
+  } catch {
+    // The default is all that is left.
+  }
+  return cgroupsPath({ driver: 'cgroupfs', cgroupParent: '', id })
+}

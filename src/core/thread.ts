@@ -1,0 +1,109 @@
+import { fileURLToPath } from 'node:url'
+import { type MessagePort, Worker } from 'node:worker_threads'
+import { CodedError, type ErrorCode, errorCode, errorMessage } from './errors.ts'
+
+interface Call {
+  readonly resolve: (value: unknown) => void
+  readonly reject: (error: unknown) => void
+}
+
+interface Answer {
+  readonly id: number
+  readonly value?: unknown
+  readonly error?: { readonly code: ErrorCode; readonly message: string }
+}
+
+/**
+ * A worker thread that answers calls. `C` maps each method to its `[argument, result]`.
+ * When the thread dies, every call under way is rejected with `Unavailable`.
+ */
+export class Thread<C extends Record<keyof C, readonly [argument: unknown, result: unknown]>> implements AsyncDisposable {
+  readonly #worker: Worker
+  readonly #calls = new Map<number, Call>()
+  readonly #name: string
+  #lastId = 0
+  #dead: CodedError | undefined
+
+  /** @param entry the module the thread runs, which must call {@link answerCalls}. */
+  constructor(name: string, entry: URL, workerData?: unknown) {
+    this.#name = name
+    this.#worker = new Worker(compiled(entry), { name, workerData })
+    this.#worker.unref()
+    this.#worker.on('message', (answer: Answer) => this.#settle(answer))
+    this.#worker.on('error', (error) => this.#die(errorMessage(error)))
+    this.#worker.on('exit', (code) => this.#die(`exit code ${code}`))
+  }
+
+  /** True once the thread has ended: it answers no more calls. */
+  get dead(): boolean {
+    return this.#dead !== undefined
+  }
+
+  /** How many calls wait for an answer. */
+  get pending(): number {
+    return this.#calls.size
+  }
+
+  async call<M extends keyof C & string>(method: M, argument: C[M][0]): Promise<C[M][1]> {
+    if (this.#dead) throw this.#dead
+    const id = ++this.#lastId
+    // The thread keeps the process alive only while somebody waits for it.
+    if (this.#calls.size === 0) this.#worker.ref()
+    return new Promise<C[M][1]>((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject })
+      this.#worker.postMessage({ id, method, argument })
+    })
+  }
+
+  /** Ends the thread without waiting for what it is doing. */
+  abandon(why: string): void {
+    this.#die(why)
+    void this.#worker.terminate()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#die('closed')
+    await this.#worker.terminate()
+  }
+
+  #settle(answer: Answer): void {
+    const call = this.#calls.get(answer.id)
+    if (!call) return
+    this.#calls.delete(answer.id)
+    if (this.#calls.size === 0) this.#worker.unref()
+    if (answer.error) call.reject(new CodedError(answer.error.code, answer.error.message))
+    else call.resolve(answer.value)
+  }
+
+  #die(why: string): void {
+    if (this.#dead) return
+    this.#dead = new CodedError('Unavailable', `${this.#name} thread: ${why}`)
+    for (const call of this.#calls.values()) call.reject(this.#dead)
+    this.#calls.clear()
+    this.#worker.unref()
+  }
+}
+
+/** What a thread's module calls: every message becomes a call of `handle`, and what that returns or throws goes back. */
+export function answerCalls(port: MessagePort, handle: (method: string, argument: unknown) => unknown): void {
+  port.on('message', ({ id, method, argument }: { id: number; method: string; argument: unknown }) => {
+    const fail = (error: unknown): void => {
+      port.postMessage({ id, error: { code: errorCode(error), message: errorMessage(error) } } satisfies Answer)
+    }
+    try {
+      const value = handle(method, argument)
+      if (value instanceof Promise) {
+        value.then((v: unknown) => port.postMessage({ id, value: v } satisfies Answer), fail)
+      } else {
+        port.postMessage({ id, value } satisfies Answer)
+      }
+    } catch (error) {
+      fail(error)
+    }
+  })
+}
+
+/** Threads run compiled code, also when their parent is run from source by the test runner. */
+function compiled(entry: URL): string {
+  return fileURLToPath(entry).replace(/\/(?:src|dist)\/([^/]+\/[^/]+)\.ts$/, '/dist/$1.js')
+}

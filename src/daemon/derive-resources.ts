@@ -1,0 +1,32 @@
+import type { CniNetworks } from '../cni/cni-networks.ts'
+import type { Config } from '../config/config.ts'
+import type { PauseContainers } from '../controller/pause-container.ts'
+import type { NetnsPins } from '../netns/netns.ts'
+import { sandboxPaths } from '../sandbox/paths.ts'
+import type { CheckpointData } from '../sandbox/status.ts'
+import type { SandboxMetadata } from '../sandbox/types.ts'
+
+/**
+ * What a sandbox must own of which only the id is known, because neither its row nor its checkpoint can be read: places
+ * follow from the id, and its network is taken to be today's default one. Releasing what is not there does no harm.
+ */
+export function deriveResources(
+  config: Config,
+  deps: { readonly netns: NetnsPins; readonly networks: CniNetworks; readonly pauses: PauseContainers },
+): (metadata: SandboxMetadata) => CheckpointData['resources'] {
+  return (metadata) => {
+    const paths = sandboxPaths({ root: config.root, state: config.state }, metadata.id)
+    const netns = deps.netns.plan(metadata.id)
+    const pod = { id: metadata.id, netnsPath: netns.path, config: metadata.config }
+    const attachments = deps.networks.status().ready ? deps.networks.plan(pod) : []
+    const container = deps.pauses.derive(metadata.id, paths.stateDir)
+    return [
+      { kind: 'directory', record: { path: paths.rootDir } },
+      { kind: 'directory', record: { path: paths.stateDir } },
+      { kind: 'shm', record: { path: paths.shm } },
+      { kind: 'netns', record: netns },
+      ...attachments.map((attachment) => ({ kind: 'cni', record: { attachment, result: null } })),
+      ...(container ? [{ kind: 'controller', record: { sandboxer: 'shim', record: container } }] : []),
+    ]
+  }
+}

@@ -1,0 +1,133 @@
+import { type FSWatcher, statSync, watch } from 'node:fs'
+import { readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import { errnoOf, errorMessage } from '../core/errors.ts'
+import { isAlive, type ProcessIdentity } from '../host/process.ts'
+import type { ExitStatus } from './types.ts'
+
+const SWEEP_MS = 1000
+/** How long after the end of a process its monitor may take to write down the exit status. */
+const MONITOR_GRACE_MS = 2000
+
+interface Watched {
+  readonly process: ProcessIdentity
+  readonly done: (exit: ExitStatus) => void
+  goneSince: number | undefined
+}
+
+/**
+ * Sees processes end. The monitor of each writes its exit status to a file, which inotify shows at once; a sweep over
+ * `/proc` once a second is the truth behind it, for when inotify is not to be had, or the monitor was killed.
+ */
+export class ExitWatch implements Disposable {
+  readonly #directory: string
+  readonly #bootId: string
+  readonly #logger: Logger
+  readonly #watched = new Map<string, Watched>()
+  readonly #sweep: NodeJS.Timeout
+  #watcher: FSWatcher | undefined
+
+  /** @param options.directory where the monitors write; it exists. */
+  constructor(options: { directory: string; bootId: string }, deps: { logger: Logger }) {
+    this.#directory = options.directory
+    this.#bootId = options.bootId
+    this.#logger = deps.logger
+    try {
+      this.#watcher = watch(options.directory, { persistent: false }, (_event, id) => {
+        if (id !== null && this.#watched.has(id)) void this.#checkFile(id)
+      })
+      this.#watcher.on('error', (error) => this.#stopWatching(error))
+    } catch (error) {
+      this.#stopWatching(error)
+    }
+    this.#sweep = setInterval(() => this.#sweepOnce(), SWEEP_MS)
+    this.#sweep.unref()
+  }
+
+  /** Resolves when the process has ended; rejects with the signal's reason. One watcher for each id. */
+  async wait(id: string, process: ProcessIdentity, signal: AbortSignal): Promise<ExitStatus> {
+    signal.throwIfAborted()
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        this.#watched.delete(id)
+        reject(signal.reason)
+      }
+      signal.addEventListener('abort', onAbort, { once: true })
+      this.#watched.set(id, {
+        process,
+        done: (exit) => {
+          signal.removeEventListener('abort', onAbort)
+          resolve(exit)
+        },
+        goneSince: undefined,
+      })
+      // It may have ended before it was watched.
+      void this.#checkFile(id)
+    })
+  }
+
+  /** The recorded exit status, or null when there is none (yet). */
+  async read(id: string): Promise<ExitStatus | null> {
+    const path = join(this.#directory, id)
+    try {
+      const [text, { mtimeMs }] = await Promise.all([readFile(path, 'utf8'), stat(path)])
+      const code = Number.parseInt(text, 10)
+      // A full file system can leave an empty file: the end was seen, its code was not.
+      if (Number.isNaN(code)) return { code: 255, atNs: toNs(mtimeMs), reason: 'Unknown' }
+      return { code, atNs: toNs(mtimeMs), reason: 'Exited' }
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return null
+      throw error
+    }
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#sweep)
+    this.#watcher?.close()
+  }
+
+  async #checkFile(id: string): Promise<void> {
+    try {
+      const exit = await this.read(id)
+      if (exit) this.#finish(id, exit)
+    } catch (error) {
+      // The sweep comes by again.
+      this.#logger.warn({ sandboxId: id, error: errorMessage(error) }, 'exit status cannot be read')
+    }
+  }
+
+  #sweepOnce(): void {
+    const now = performance.now()
+    for (const [id, watched] of this.#watched) {
+      if (isAlive(watched.process, this.#bootId)) continue
+      watched.goneSince ??= now
+      if (now - watched.goneSince > MONITOR_GRACE_MS && !this.#hasFile(id)) {
+        this.#finish(id, { code: 255, atNs: toNs(Date.now()), reason: 'Unknown' })
+      } else {
+        void this.#checkFile(id)
+      }
+    }
+  }
+
+  #hasFile(id: string): boolean {
+    return statSync(join(this.#directory, id), { throwIfNoEntry: false }) !== undefined
+  }
+
+  #finish(id: string, exit: ExitStatus): void {
+    const watched = this.#watched.get(id)
+    if (!watched) return
+    this.#watched.delete(id)
+    watched.done(exit)
+  }
+
+  #stopWatching(error: unknown): void {
+    this.#logger.warn({ error: errorMessage(error), sweepMs: SWEEP_MS }, 'exits cannot be watched: sweeping only')
+    this.#watcher?.close()
+    this.#watcher = undefined
+  }
+}
+
+function toNs(ms: number): bigint {
+  return BigInt(Math.round(ms * 1000)) * 1000n
+}

@@ -1,0 +1,29 @@
+import { fileURLToPath } from 'node:url'
+import { loadPackageDefinition } from '@grpc/grpc-js'
+import { loadSync, type Options } from '@grpc/proto-loader'
+import type { ProtoGrpcType as CriPackages } from '../generated/api.ts'
+import type { ProtoGrpcType as SandboxPackages } from '../generated/sandbox.ts'
+
+/** Both src/grpc and dist/grpc are two levels below the package root, where proto/ is. */
+const PROTO_DIR = fileURLToPath(new URL('../../proto', import.meta.url))
+
+/** Must match scripts/generate-types.sh: together they decide what a message looks like. */
+const OPTIONS: Options = {
+  keepCase: true,
+  longs: String,
+  enums: String,
+  defaults: true,
+  oneofs: true,
+  includeDirs: [PROTO_DIR],
+}
+
+/** The packages of the CRI: service definitions and client constructors. Parses the contract anew at each call. */
+export function loadCri(): CriPackages {
+  return loadPackageDefinition(loadSync('runtime/v1/api.proto', OPTIONS)) as unknown as CriPackages
+}
+
+/** The packages of the containerd sandbox API, likewise. */
+export function loadSandboxApi(): SandboxPackages {
+  const file = 'containerd/services/sandbox/v1/sandbox.proto'
+  return loadPackageDefinition(loadSync(file, OPTIONS)) as unknown as SandboxPackages
+}

@@ -1,0 +1,43 @@
+import { status } from '@grpc/grpc-js'
+import { CodedError, type ErrorCode, errorMessage } from '../core/errors.ts'
+
+const STATUS_OF = {
+  InvalidArgument: status.INVALID_ARGUMENT,
+  NotFound: status.NOT_FOUND,
+  AlreadyExists: status.ALREADY_EXISTS,
+  FailedPrecondition: status.FAILED_PRECONDITION,
+  ResourceExhausted: status.RESOURCE_EXHAUSTED,
+  Unavailable: status.UNAVAILABLE,
+  Unimplemented: status.UNIMPLEMENTED,
+  Aborted: status.ABORTED,
+  DeadlineExceeded: status.DEADLINE_EXCEEDED,
+  Canceled: status.CANCELLED,
+  DataLoss: status.DATA_LOSS,
+  Internal: status.INTERNAL,
+} as const satisfies Record<ErrorCode, status>
+
+/** The message travels in an HTTP/2 header, where each character may take nine bytes and clients allow 64 KiB in all. */
+const MAX_DETAILS_CHARS = 4096
+
+/** An error in the form that grpc-js sends: a number and a text. */
+export interface StatusError extends Error {
+  readonly code: status
+  readonly details: string
+}
+
+/**
+ * Turns anything thrown into a gRPC status: the code of a {@link CodedError}, INTERNAL for all else, with the message on
+ * one line. Never throws, and neither does grpc-js when it encodes the result.
+ */
+export function toStatus(error: unknown): StatusError {
+  const code = error instanceof CodedError ? STATUS_OF[error.code] : status.INTERNAL
+  const details = headerText(errorMessage(error))
+  return Object.assign(new Error(details), { code, details })
+}
+
+function headerText(message: string): string {
+  const line = message.replaceAll(/\s*[\r\n]+\s*/g, '; ')
+  const cut = line.length > MAX_DETAILS_CHARS ? `${line.slice(0, MAX_DETAILS_CHARS - 1)}…` : line
+  // Half a surrogate pair makes encodeURI throw inside grpc-js, where nobody catches it.
+  return cut.replaceAll(/\p{Surrogate}/gu, '\ufffd')
+}

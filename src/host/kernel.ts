@@ -1,0 +1,106 @@
+import { CodedError } from '../core/errors.ts'
+import { Thread } from '../core/thread.ts'
+
+/** Paths at which namespaces are pinned (bind-mounted). */
+export interface Namespaces {
+  readonly net?: string
+  readonly ipc?: string
+  readonly uts?: string
+}
+
+export interface PinRequest {
+  /** The kinds of namespace to make, and the paths to pin them at. The paths must not exist yet. */
+  readonly create: Namespaces
+  /** Existing namespaces to be in while `sysctls` are written. */
+  readonly enter?: Namespaces
+  /** For a new UTS namespace. */
+  readonly hostname?: string
+  readonly sysctls?: Readonly<Record<string, string>>
+}
+
+export interface TmpfsRequest {
+  readonly path: string
+  readonly sizeBytes: number
+  readonly mode: number
+}
+
+export interface KernelCalls {
+  pin: readonly [PinRequest, void]
+  unpin: readonly [string, void]
+  mountTmpfs: readonly [TmpfsRequest, void]
+  unmount: readonly [string, void]
+  applySysctls: readonly [{ namespaces: Namespaces; sysctls: Readonly<Record<string, string>> }, void]
+  addresses: readonly [string, readonly string[]]
+}
+
+/**
+ * Namespaces and mounts, by system calls on a thread of their own: `unshare` and `setns` act on the calling thread, so
+ * that the event loop and libuv's pool never leave the host's namespaces, and a mount that hangs holds nobody else up.
+ *
+ * A call that has not ended by its deadline fails with `DeadlineExceeded`; the thread is then given up, and the calls
+ * behind it fail with `Unavailable`, to be tried again on a new one.
+ */
+export class Kernel implements AsyncDisposable {
+  readonly #timeoutMs: number
+  #thread: Thread<KernelCalls> | undefined
+
+  constructor(options: { readonly timeoutMs: number }) {
+    this.#timeoutMs = options.timeoutMs
+  }
+
+  /**
+   * Makes namespaces and pins them, with `lo` up in a new network namespace. All or nothing.
+   * @throws CodedError when a path exists already, or a system call fails.
+   */
+  async pin(request: PinRequest): Promise<void> {
+    await this.#call('pin', request)
+  }
+
+  /** Unmounts what is on the path, however often, and removes the file. Nothing there is success. */
+  async unpin(path: string): Promise<void> {
+    await this.#call('unpin', path)
+  }
+
+  /** Mounts a tmpfs (nosuid, nodev, noexec), making its directory if need be. */
+  async mountTmpfs(request: TmpfsRequest): Promise<void> {
+    await this.#call('mountTmpfs', request)
+  }
+
+  /** Unmounts everything on the path, lazily. Nothing mounted is success. */
+  async unmount(path: string): Promise<void> {
+    await this.#call('unmount', path)
+  }
+
+  /** Writes sysctls (dotted keys) as seen from inside the given namespaces. */
+  async applySysctls(namespaces: Namespaces, sysctls: Readonly<Record<string, string>>): Promise<void> {
+    await this.#call('applySysctls', { namespaces, sysctls })
+  }
+
+  /** The global addresses (CIDR form) of all interfaces but `lo` in a pinned network namespace. */
+  async addresses(netnsPath: string): Promise<readonly string[]> {
+    return this.#call('addresses', netnsPath)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#thread?.[Symbol.asyncDispose]()
+  }
+
+  async #call<M extends keyof KernelCalls>(method: M, argument: KernelCalls[M][0]): Promise<KernelCalls[M][1]> {
+    if (!this.#thread || this.#thread.dead) {
+      this.#thread = new Thread<KernelCalls>('kernel', new URL('./kernel-thread.ts', import.meta.url))
+    }
+    const thread = this.#thread
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        reject(new CodedError('DeadlineExceeded', `${method} in the kernel: no end after ${this.#timeoutMs} ms`))
+        thread.abandon(`stuck in ${method}`)
+      }, this.#timeoutMs)
+    })
+    try {
+      return await Promise.race([thread.call(method, argument), late])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+}

@@ -1,0 +1,97 @@
+import { closeSync, readdirSync, readFileSync } from 'node:fs'
+import { constants } from 'node:os'
+import { type Libc, SyscallError } from './libc.ts'
+
+/** One process for all time: a pid alone is used again. */
+export interface ProcessIdentity {
+  readonly pid: number
+  /** Clock ticks after boot, from field 22 of `/proc/PID/stat`, as text. */
+  readonly startTime: string
+  readonly bootId: string
+}
+
+interface ProcessStat {
+  /** One letter of proc(5): `R`, `S`, `D`, `Z`, … */
+  readonly state: string
+  readonly startTime: string
+}
+
+/** Reads `/proc/PID/stat`, or null when there is no such process. Takes microseconds: procfs does not block. */
+function readStat(pid: number): ProcessStat | null {
+  let text: string
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  } catch {
+    return null
+  }
+  // The command name may hold spaces and brackets: fields are counted from the last bracket.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return { state: fields[0] ?? '', startTime: fields[19] ?? '' }
+}
+
+/** The kernel's id of the current boot. */
+export function readBootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
+}
+
+/** Who has this pid now, or null when nobody has. */
+export function identifyProcess(pid: number, bootId: string): ProcessIdentity | null {
+  const stat = readStat(pid)
+  return stat && { pid, startTime: stat.startTime, bootId }
+}
+
+/** Whether this very process runs. A zombie does not. */
+export function isAlive(process: ProcessIdentity, bootId: string): boolean {
+  if (process.bootId !== bootId) return false
+  const stat = readStat(process.pid)
+  return stat !== null && stat.startTime === process.startTime && stat.state !== 'Z' && stat.state !== 'X'
+}
+
+/** Sends a signal to this very process; one that is gone, or whose pid another has, gets none. */
+export function signalProcess(
+  libc: Libc,
+  process: ProcessIdentity,
+  bootId: string,
+  signal: keyof typeof constants.signals,
+): void {
+  if (!isAlive(process, bootId)) return
+  let pidfd: number
+  try {
+    pidfd = libc.pidfdOpen(process.pid)
+  } catch (error) {
+    if (error instanceof SyscallError && error.errno === 'ESRCH') return
+    throw error
+  }
+  try {
+    // Checked again: the pid may have changed hands before the descriptor was opened, but not after.
+    if (isAlive(process, bootId)) libc.pidfdSendSignal(pidfd, constants.signals[signal])
+  } catch (error) {
+    if (!(error instanceof SyscallError && error.errno === 'ESRCH')) throw error
+  } finally {
+    closeSync(pidfd)
+  }
+}
+
+/** The command line of a process, or an empty list when it is gone or a kernel thread. */
+export function commandLine(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1)
+  } catch {
+    return []
+  }
+}
+
+/** The cgroup paths of a process (`/proc/PID/cgroup`), one for each hierarchy; empty when it is gone. */
+export function cgroupsOf(pid: number): string[] {
+  try {
+    const lines = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n')
+    return lines.map((line) => line.split(':').slice(2).join(':'))
+  } catch {
+    return []
+  }
+}
+
+/** The pids of all processes, at the time of the call. */
+export function listPids(): number[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number)
+}

@@ -1,0 +1,106 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { release } from 'node:os'
+import { CodedError, errnoOf } from '../core/errors.ts'
+
+/** What the kernel and the daemon's own privileges allow. None of it changes while the daemon runs. */
+export interface HostSecurityFacts {
+  readonly apparmorEnabled: boolean
+  readonly selinuxEnabled: boolean
+  readonly seccompEnabled: boolean
+  /** The daemon's bounding set: no process it starts can have more. */
+  readonly boundingCapabilities: readonly string[]
+  /** Whether the daemon may lower an `oom_score_adj`. */
+  readonly hasSysResource: boolean
+  /** The daemon's own `oom_score_adj`. */
+  readonly oomScoreAdj: number
+  /** `process.arch`. */
+  readonly arch: string
+  /** As `uname -r` shows it. */
+  readonly kernelVersion: string
+}
+
+/** In the order of their numbers in linux/capability.h. */
+const CAPABILITIES = [
+  'CAP_CHOWN',
+  'CAP_DAC_OVERRIDE',
+  'CAP_DAC_READ_SEARCH',
+  'CAP_FOWNER',
+  'CAP_FSETID',
+  'CAP_KILL',
+  'CAP_SETGID',
+  'CAP_SETUID',
+  'CAP_SETPCAP',
+  'CAP_LINUX_IMMUTABLE',
+  'CAP_NET_BIND_SERVICE',
+  'CAP_NET_BROADCAST',
+  'CAP_NET_ADMIN',
+  'CAP_NET_RAW',
+  'CAP_IPC_LOCK',
+  'CAP_IPC_OWNER',
+  'CAP_SYS_MODULE',
+  'CAP_SYS_RAWIO',
+  'CAP_SYS_CHROOT',
+  'CAP_SYS_PTRACE',
+  'CAP_SYS_PACCT',
+  'CAP_SYS_ADMIN',
+  'CAP_SYS_BOOT',
+  'CAP_SYS_NICE',
+  'CAP_SYS_RESOURCE',
+  'CAP_SYS_TIME',
+  'CAP_SYS_TTY_CONFIG',
+  'CAP_MKNOD',
+  'CAP_LEASE',
+  'CAP_AUDIT_WRITE',
+  'CAP_AUDIT_CONTROL',
+  'CAP_SETFCAP',
+  'CAP_MAC_OVERRIDE',
+  'CAP_MAC_ADMIN',
+  'CAP_SYSLOG',
+  'CAP_WAKE_ALARM',
+  'CAP_BLOCK_SUSPEND',
+  'CAP_AUDIT_READ',
+  'CAP_PERFMON',
+  'CAP_BPF',
+  'CAP_CHECKPOINT_RESTORE',
+] as const
+
+/**
+ * Reads the facts. A few small files of /proc and /sys, once at start, hence synchronous.
+ *
+ * @throws CodedError `Unavailable` when /proc is not readable or not as proc(5) says.
+ */
+export function readHostSecurity(): HostSecurityFacts {
+  const status = readText('/proc/self/status')
+  const effective = capabilityNames(statusField(status, 'CapEff'))
+  return {
+    apparmorEnabled: readText('/sys/module/apparmor/parameters/enabled', '').trim() === 'Y',
+    selinuxEnabled: existsSync('/sys/fs/selinux/enforce'),
+    seccompEnabled: /^Seccomp:/m.test(status),
+    boundingCapabilities: capabilityNames(statusField(status, 'CapBnd')),
+    hasSysResource: effective.includes('CAP_SYS_RESOURCE'),
+    oomScoreAdj: Number.parseInt(readText('/proc/self/oom_score_adj'), 10),
+    arch: process.arch,
+    kernelVersion: release(),
+  }
+}
+
+/** The names of a capability mask in hexadecimal digits. Bits without a name here are left out: no runtime knows them. */
+export function capabilityNames(mask: string): string[] {
+  const bits = BigInt(`0x${mask}`)
+  return CAPABILITIES.filter((_, bit) => ((bits >> BigInt(bit)) & 1n) === 1n)
+}
+
+function statusField(status: string, name: string): string {
+  const value = new RegExp(`^${name}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1]
+  if (value === undefined) throw new CodedError('Unavailable', `read ${name} from /proc/self/status: not there`)
+  return value
+}
+
+function readText(path: string, ifMissing?: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (ifMissing !== undefined && errnoOf(error) === 'ENOENT') return ifMissing
+    throw new CodedError('Unavailable', `read ${path}`, { cause: error })
+  }
+}

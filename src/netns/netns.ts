@@ -1,0 +1,62 @@
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { CodedError, errnoOf } from '../core/errors.ts'
+import type { OwnedResource, ResourceKind } from '../core/resource.ts'
+import { makeDirectory } from '../host/files.ts'
+import type { Kernel } from '../host/kernel.ts'
+import { isPinnedNamespace } from '../host/namespace-file.ts'
+
+const PREFIX = 'sbx-'
+
+export interface NetnsRecord {
+  readonly path: string
+}
+
+/** Named network namespaces, pinned by a bind mount: `ip netns` knows them where the directory is `/run/netns`. */
+export class NetnsPins implements ResourceKind<NetnsRecord> {
+  readonly kind = 'netns'
+  readonly #directory: string
+  readonly #kernel: Kernel
+
+  constructor(options: { readonly directory: string }, deps: { readonly kernel: Kernel }) {
+    this.#directory = options.directory
+    this.#kernel = deps.kernel
+  }
+
+  /** The record of the network namespace of a sandbox that is about to be. */
+  plan(sandboxId: string): NetnsRecord {
+    return { path: join(this.#directory, PREFIX + sandboxId) }
+  }
+
+  /** Makes the namespace, with `lo` up. */
+  async acquire(record: NetnsRecord): Promise<void> {
+    await makeDirectory(this.#directory, 0o755)
+    await this.#kernel.pin({ create: { net: record.path } })
+  }
+
+  parse(record: unknown): NetnsRecord {
+    const path = (record as Partial<NetnsRecord> | null)?.path
+    if (typeof path !== 'string' || !/^sbx-[0-9a-f]{64}$/.test(path.slice(this.#directory.length + 1))) {
+      throw new CodedError('DataLoss', `netns record: ${JSON.stringify(record)} is not a path in ${this.#directory}`)
+    }
+    return this.plan(path.slice(-64))
+  }
+
+  async release(record: NetnsRecord): Promise<void> {
+    await this.#kernel.unpin(record.path)
+  }
+
+  async probe(record: NetnsRecord): Promise<boolean> {
+    return isPinnedNamespace(record.path)
+  }
+
+  async listOwned(): Promise<readonly OwnedResource[]> {
+    const names = await readdir(this.#directory).catch((error: unknown) => {
+      if (errnoOf(error) === 'ENOENT') return []
+      throw error
+    })
+    return names
+      .filter((name) => name.startsWith(PREFIX))
+      .map((name) => ({ sandboxId: name.slice(PREFIX.length), subject: join(this.#directory, name) }))
+  }
+}

@@ -1,0 +1,343 @@
+import { writeFile } from 'node:fs/promises'
+import { hostname as nodeHostname } from 'node:os'
+import { type Checkpoint, openCheckpoint, sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
+import type { CniNetworks } from '../cni/cni-networks.ts'
+import type { Controller, ControllerRecord, SandboxSpec } from '../controller/controller.ts'
+import { sandboxIps } from '../cni/result.ts'
+import { CodedError } from '../core/errors.ts'
+import type { Failpoints } from '../core/failpoints.ts'
+import type { Sealer } from '../core/seal.ts'
+import { readTextIfAny } from '../host/files.ts'
+import type { ProcessIdentity } from '../host/process.ts'
+import type { NetnsPins, NetnsRecord } from '../netns/netns.ts'
+import type { LedgerEntry } from '../store/ledger.ts'
+import type { CniRecord } from './kinds/cni.ts'
+import type { ControlledRecord } from './kinds/controlled.ts'
+import type { Directories, DirectoryRecord } from './kinds/directory.ts'
+import type { ShmMounts, ShmRecord } from './kinds/shm.ts'
+import { type SandboxPaths, type SandboxRoots, sandboxPaths } from './paths.ts'
+import { hostnameFor, hostsFile, resolvConf } from './pod-files.ts'
+import { Sandbox, type SandboxDeps } from './sandbox.ts'
+import { type CheckpointData, encodeMetadata, type NetworkSetting, networkSubject } from './status.ts'
+import type { Steps } from './steps.ts'
+import type { SandboxMetadata } from './types.ts'
+
+export interface RunOptions {
+  readonly roots: SandboxRoots
+  readonly bootId: string
+}
+
+export interface RunDeps {
+  readonly sandboxDeps: SandboxDeps
+  readonly sealer: Sealer
+  readonly networks: CniNetworks
+  readonly netns: NetnsPins
+  readonly directories: Directories
+  readonly shm: ShmMounts
+  readonly failpoints: Failpoints
+  /** Makes sure that there is something to run as pause; called for sandboxers that need it. */
+  readonly ensurePauseImage: (signal: AbortSignal) => Promise<void>
+}
+
+const FORGET_MS = 10_000
+
+/** What RunPodSandbox has decided before anything is made. */
+export interface RunPlan {
+  readonly metadata: SandboxMetadata
+  readonly controller: Controller
+  /** The runtime handler with the default filled in. */
+  readonly runtimeHandler: string
+}
+
+/** Every resource of the sandbox, as it will be in the ledger. */
+interface Resources {
+  readonly directories: readonly DirectoryRecord[]
+  readonly shm: ShmRecord | null
+  readonly netns: NetnsRecord | null
+  readonly attachments: readonly CniRecord[]
+  readonly controlled: ControlledRecord
+}
+
+/**
+ * The steps of RunPodSandbox, in iSulad's words. Nothing is made before `recordIntent`; what is made afterwards is in
+ * the ledger, so that whoever calls this can take it back when a step fails, and the next daemon can when this one dies.
+ *
+ * The network is set up while the pause process is created and started: neither needs the other, only the namespace.
+ */
+export class RunSequence {
+  readonly #options: RunOptions
+  readonly #deps: RunDeps
+  readonly #plan: RunPlan
+  readonly #steps: Steps
+  readonly #paths: SandboxPaths
+  readonly #spec: SandboxSpec
+  #sandbox: Sandbox | undefined
+  #planned: ControllerRecord | undefined
+
+  constructor(plan: RunPlan, steps: Steps, options: RunOptions, deps: RunDeps) {
+    this.#plan = plan
+    this.#steps = steps
+    this.#options = options
+    this.#deps = deps
+    const { metadata } = plan
+    this.#paths = sandboxPaths(options.roots, metadata.id)
+    this.#spec = {
+      id: metadata.id,
+      config: metadata.config,
+      hostname: hostnameFor({
+        hostname: metadata.config.hostname,
+        netMode: metadata.netMode,
+        id: metadata.id,
+        nodeHostname: nodeHostname(),
+      }),
+      runtimeHandler: plan.runtimeHandler,
+      netnsPath: metadata.netnsPath,
+      stateDir: this.#paths.stateDir,
+      shmPath: this.#paths.shm,
+    }
+  }
+
+  /** Takes back what planning has noted of a sandbox that there is no record of; nothing of it was made. */
+  async forget(): Promise<void> {
+    if (!this.#planned) return
+    await this.#plan.controller.shutdown(this.#planned, AbortSignal.timeout(FORGET_MS))
+  }
+
+  /** The sandbox, once there is a record of it. */
+  get sandbox(): Sandbox | undefined {
+    return this.#sandbox
+  }
+
+  /**
+   * Runs all steps; the sandbox then runs.
+   * @param onStarted called with the process as soon as it runs: whoever watches for its end does so from here on.
+   */
+  async run(signal: AbortSignal, onStarted: (sandbox: Sandbox, process: ProcessIdentity | null) => void): Promise<void> {
+    const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> => this.#steps.run(name, signal, work)
+    const { controller } = this.#plan
+
+    await step('ensureSandboxImageExists', () => this.#deps.ensurePauseImage(signal))
+    const resources = await step('updateSandboxConfig', () => this.#planResources())
+    const entries = this.#entries(resources)
+    const checkpoint = await step('prepareSandboxCheckpoint', () => this.#checkpoint(resources))
+    const sandbox = await step('recordIntent', () => this.#insert(checkpoint.hash, entries))
+    await this.#make(sandbox, resources, checkpoint, controller, signal, onStarted)
+  }
+
+  async #make(
+    sandbox: Sandbox,
+    resources: Resources,
+    checkpoint: Checkpoint,
+    controller: Controller,
+    signal: AbortSignal,
+    onStarted: (sandbox: Sandbox, process: ProcessIdentity | null) => void,
+  ): Promise<void> {
+    // One that fails stops the others: nothing may still be made when the caller takes everything back.
+    const group = new Group(signal)
+    const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> =>
+      group.add(this.#steps.run(name, group.signal, work))
+    try {
+      const key = step('prepareSandboxKey', () => this.#prepareKey(resources))
+      const directories = step('createSandbox', () => this.#createDirectories(resources))
+      const files = directories.then(() => step('writeSandboxFiles', () => this.#writeFiles(checkpoint)))
+      const attached = key.then(() => step('setupSandboxNetwork', () => this.#setupNetwork(resources, group.signal)))
+      const network = Promise.all([attached, directories]).then(([settings]) =>
+        step('updateNetworkSettings', () => this.#writeNetworkSettings(settings)),
+      )
+      const ready = Promise.all([key, directories, controller.networkFirst ? attached : undefined])
+      const { record } = resources.controlled
+      const created = ready.then(() =>
+        step('createController', () => controller.create(record, this.#spec, group.signal)),
+      )
+      const started = created.then(() => step('startController', () => this.#start(sandbox, record, onStarted, group)))
+      const [networks, process] = await group.settled(Promise.all([attached, started, files, network]))
+      await step('save', () => this.#save(sandbox, networks, process))
+    } finally {
+      group[Symbol.dispose]()
+    }
+  }
+
+  async #planResources(): Promise<Resources> {
+    const { metadata, controller } = this.#plan
+    const ownsIpc = metadata.config.linux?.security_context?.namespace_options?.ipc !== 'NODE'
+    const cni = metadata.netMode === 'cni'
+    const pod = { id: metadata.id, netnsPath: metadata.netnsPath, config: metadata.config }
+    const attachments = cni ? this.#deps.networks.plan(pod) : []
+    this.#planned = await controller.plan(this.#spec)
+    return {
+      directories: [{ path: this.#paths.rootDir }, { path: this.#paths.stateDir }],
+      shm: ownsIpc ? { path: this.#paths.shm } : null,
+      netns: cni ? this.#deps.netns.plan(metadata.id) : null,
+      attachments: attachments.map((attachment) => ({ attachment, result: null })),
+      controlled: { sandboxer: controller.name, record: this.#planned },
+    }
+  }
+
+  #entries(resources: Resources): LedgerEntry[] {
+    const records: [kind: string, record: unknown][] = [
+      ...resources.directories.map((record): [string, unknown] => ['directory', record]),
+      ...(resources.shm ? [['shm', resources.shm] satisfies [string, unknown]] : []),
+      ...(resources.netns ? [['netns', resources.netns] satisfies [string, unknown]] : []),
+      ...resources.attachments.map((record): [string, unknown] => ['cni', record]),
+      ['controller', resources.controlled],
+    ]
+    return records.map(([kind, record], seq) => ({
+      sandboxId: this.#plan.metadata.id,
+      seq,
+      kind,
+      state: 'intended' as const,
+      record,
+      bootId: this.#options.bootId,
+    }))
+  }
+
+  /** Seals what names, stops and removes the sandbox without the database, and reads it back before it is trusted. */
+  #checkpoint(resources: Resources): Checkpoint {
+    const { metadata } = this.#plan
+    const data: CheckpointData = {
+      metadata: JSON.parse(encodeMetadata(metadata)) as unknown,
+      bootId: this.#options.bootId,
+      resources: this.#entries(resources).map(({ kind, record }) => ({ kind, record })),
+    }
+    const checkpoint = sealCheckpoint(this.#deps.sealer, metadata.id, data)
+    const { hash } = openCheckpoint(this.#deps.sealer, metadata.id, checkpoint.text)
+    if (hash !== checkpoint.hash) throw new CodedError('Internal', `checkpoint of ${metadata.id}: hash does not match`)
+    return checkpoint
+  }
+
+  async #insert(checkpointHash: string, entries: readonly LedgerEntry[]): Promise<Sandbox> {
+    const status = { state: 'UNKNOWN', visible: false, process: null, exit: null, steps: [] } as const
+    const record = { metadata: this.#plan.metadata, checkpointHash, status, networks: [], entries, quarantined: '' }
+    const sandbox = new Sandbox(record, this.#deps.sandboxDeps)
+    await sandbox.insert()
+    this.#sandbox = sandbox
+    return sandbox
+  }
+
+  async #prepareKey(resources: Resources): Promise<void> {
+    if (resources.netns) await this.#deps.netns.acquire(resources.netns)
+  }
+
+  async #createDirectories(resources: Resources): Promise<void> {
+    await Promise.all(resources.directories.map((directory) => this.#deps.directories.acquire(directory)))
+    if (resources.shm) await this.#deps.shm.acquire(resources.shm)
+  }
+
+  async #writeFiles(checkpoint: Checkpoint): Promise<void> {
+    const { config, netMode } = this.#plan.metadata
+    const write = (path: string, text: string): Promise<void> => writeFile(path, text, { mode: 0o644 })
+    await Promise.all([
+      writeCheckpoint(this.#paths.checkpoint, checkpoint),
+      write(this.#paths.hostname, `${this.#spec.hostname}\n`),
+      readTextIfAny('/etc/resolv.conf').then((host) =>
+        write(this.#paths.resolvConf, resolvConf(config.dns_config, host)),
+      ),
+      netMode === 'host' ? this.#writeHosts([]) : undefined,
+    ])
+  }
+
+  async #writeHosts(ips: readonly string[]): Promise<void> {
+    const hostNetwork = this.#plan.metadata.netMode === 'host'
+    const hostFile = hostNetwork ? await readTextIfAny('/etc/hosts') : undefined
+    const text = hostsFile({ hostname: this.#spec.hostname, ips, hostNetwork, hostFile })
+    await writeFile(this.#paths.hosts, text, { mode: 0o644 })
+  }
+
+  async #setupNetwork(resources: Resources, signal: AbortSignal): Promise<NetworkSetting[]> {
+    const settings: NetworkSetting[] = []
+    for (const { attachment } of resources.attachments) {
+      const result = await this.#deps.networks.add(attachment, signal)
+      settings.push({ network: attachment.network, ifName: attachment.ifName, result })
+    }
+    return settings
+  }
+
+  async #start(
+    sandbox: Sandbox,
+    record: ControllerRecord,
+    onStarted: (sandbox: Sandbox, process: ProcessIdentity | null) => void,
+    group: Group,
+  ): Promise<ProcessIdentity | null> {
+    const process = await this.#plan.controller.start(record, group.signal)
+    onStarted(sandbox, process)
+    return process
+  }
+
+  /** One commit: the sandbox runs, and everything that was intended is held. */
+  async #save(
+    sandbox: Sandbox,
+    networks: readonly NetworkSetting[],
+    process: ProcessIdentity | null,
+  ): Promise<void> {
+    const held = sandbox.entries.map((entry) => {
+      if (entry.kind !== 'cni') return { ...entry, state: 'held' as const }
+      const { attachment } = entry.record as CniRecord
+      const setting = networks.find(({ network, ifName }) => network === attachment.network && ifName === attachment.ifName)
+      return { ...entry, state: 'held' as const, record: { attachment, result: setting?.result ?? null } }
+    })
+    await sandbox.save({
+      // An exit that came in the meantime stays what it is.
+      status: (current) => ({
+        ...current,
+        state: current.exit ? current.state : 'RUNNING',
+        visible: true,
+        process,
+        steps: this.#steps.timings,
+      }),
+      networks,
+      put: held,
+    })
+  }
+
+  /** The second source of the pod's addresses, for a node that has lost its database. */
+  async #writeNetworkSettings(networks: readonly NetworkSetting[]): Promise<void> {
+    if (networks.length === 0) return
+    const { text } = sealCheckpoint(this.#deps.sealer, networkSubject(this.#plan.metadata.id), networks)
+    const ips = networks.flatMap(({ result, ifName }) => sandboxIps(result, ifName))
+    await Promise.all([writeFile(this.#paths.networkSettings, text, { mode: 0o600 }), this.#writeHosts(ips)])
+  }
+}
+
+/** Works that go on at the same time: the first that fails aborts the others, and all have ended before it is told. */
+class Group implements Disposable {
+  readonly #controller = new AbortController()
+  readonly #works: Promise<unknown>[] = []
+  readonly #parent: AbortSignal
+  readonly #onAbort = (): void => this.#controller.abort(this.#parent.reason)
+
+  constructor(parent: AbortSignal) {
+    this.#parent = parent
+    if (parent.aborted) this.#onAbort()
+    else parent.addEventListener('abort', this.#onAbort, { once: true })
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  add<T>(work: Promise<T>): Promise<T> {
+    const watched = work.catch((error: unknown) => {
+      this.#controller.abort(error)
+      throw error
+    })
+    this.#works.push(watched)
+    return watched
+  }
+
+  async settled<T>(all: Promise<T>): Promise<T> {
+    try {
+      return await all
+    } catch (error) {
+      // Works that were already queued behind others may have joined since.
+      for (let count = -1; count !== this.#works.length; ) {
+        count = this.#works.length
+        await Promise.allSettled(this.#works)
+      }
+      throw this.#controller.signal.aborted ? this.#controller.signal.reason : error
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#parent.removeEventListener('abort', this.#onAbort)
+  }
+}

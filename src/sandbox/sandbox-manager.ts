@@ -1,0 +1,353 @@
+import { randomBytes } from 'node:crypto'
+import type { Logger } from 'pino'
+import type { ControllerRegistry } from '../controller/registry.ts'
+import { canonicalJson } from '../core/canonical-json.ts'
+import { deadline, waitFor } from '../core/deadline.ts'
+import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
+import type { ProcessIdentity } from '../host/process.ts'
+import type { ControlledSandboxes } from './kinds/controlled.ts'
+import type { LoadedSandbox } from './load.ts'
+import { Operations } from './operations.ts'
+import { OwedReleases } from './owed.ts'
+import type { SandboxRoots } from './paths.ts'
+import { Recovery } from './recovery.ts'
+import type { Releaser } from './release.ts'
+import { type RunDeps, type RunPlan, RunSequence } from './run.ts'
+import { Sandbox } from './sandbox.ts'
+import { isListed, isReady, matches, SandboxIndex } from './sandbox-index.ts'
+import { sandboxInfo } from './sandbox-info.ts'
+import { Steps } from './steps.ts'
+import { Teardown } from './teardown.ts'
+import type { PodSandboxConfig, SandboxFilter, SandboxInfo, Sandboxes, SandboxView } from './types.ts'
+
+export interface ManagerOptions {
+  readonly roots: SandboxRoots
+  readonly bootId: string
+  readonly defaultRuntimeHandler: string
+  /** The sandboxer behind each runtime handler. */
+  readonly sandboxers: ReadonlyMap<string, string>
+  readonly runTimeoutMs: number
+  readonly stopGraceMs: number
+  readonly releaseMs: number
+  readonly recoveryConcurrency: number
+}
+
+export interface ManagerDeps {
+  readonly run: RunDeps
+  readonly registry: ControllerRegistry
+  readonly controlled: ControlledSandboxes
+  readonly releaser: Releaser
+  readonly logger: Logger
+}
+
+interface RunUnderWay {
+  readonly fingerprint: string
+  readonly promise: Promise<string>
+}
+
+/** The sandboxes of the node and everything that is done with them. Reads come from memory and wait for nothing. */
+export class SandboxManager implements Sandboxes, AsyncDisposable {
+  readonly #options: ManagerOptions
+  readonly #deps: ManagerDeps
+  readonly #index = new SandboxIndex()
+  readonly #operations: Operations
+  readonly #owed: OwedReleases
+  readonly #teardown: Teardown
+  readonly #recovery: Recovery
+  readonly #runs = new Map<string, RunUnderWay>()
+  /** Resolves, for each sandbox whose end is watched for, when that end is on record. */
+  readonly #exits = new Map<string, Promise<void>>()
+  readonly #closing = new AbortController()
+  #lastCreatedAtNs: bigint
+
+  constructor(options: ManagerOptions & { readonly lastCreatedAtNs: bigint }, deps: ManagerDeps) {
+    this.#options = options
+    this.#deps = deps
+    this.#lastCreatedAtNs = options.lastCreatedAtNs
+    this.#operations = new Operations({ logger: deps.logger })
+    this.#owed = new OwedReleases((id) => this.#releaseOwed(id))
+    const exitSaved = async (sandbox: Sandbox): Promise<void> => this.#exits.get(sandbox.id)
+    this.#teardown = new Teardown(options, { ...deps, failpoints: deps.run.failpoints, exitSaved })
+    this.#recovery = new Recovery(options, { ...deps, sealer: deps.run.sealer })
+  }
+
+  /**
+   * Takes up the sandboxes that are on record. They can be read when this returns; what became of them is found out
+   * by {@link recover}.
+   */
+  async restore(loaded: readonly LoadedSandbox[]): Promise<void> {
+    for (const { record, hasRow } of loaded) {
+      const sandbox = new Sandbox(record, this.#deps.run.sandboxDeps)
+      this.#index.add(sandbox)
+      this.#recovery.adopt(sandbox)
+      if (!hasRow) await sandbox.insert()
+      if (record.metadata.createdAtNs > this.#lastCreatedAtNs) this.#lastCreatedAtNs = record.metadata.createdAtNs
+    }
+  }
+
+  /** Finds out how the restored sandboxes are, several at a time. One that cannot be found out about delays no other. */
+  async recover(): Promise<void> {
+    const waiting = this.#index.all()
+    const worker = async (): Promise<void> => {
+      for (let sandbox = waiting.pop(); sandbox && !this.#closing.signal.aborted; sandbox = waiting.pop()) {
+        await this.#recoverOne(sandbox)
+      }
+    }
+    await Promise.all(Array.from({ length: this.#options.recoveryConcurrency }, worker))
+  }
+
+  async run(
+    request: { readonly config: PodSandboxConfig; readonly runtimeHandler: string },
+    signal: AbortSignal,
+  ): Promise<string> {
+    signal.throwIfAborted()
+    const plan = this.#plan(request)
+    const { name } = plan.metadata
+    const fingerprint = fingerprintOf(request)
+    const underWay = this.#runs.get(name)
+    if (underWay) {
+      if (underWay.fingerprint !== fingerprint) throw nameTaken(name, 'with another configuration')
+      return waitFor(underWay.promise, signal)
+    }
+    const existing = this.#index.byName(name)
+    if (existing) {
+      const id = await this.#reuse(existing, fingerprint)
+      if (id !== undefined) return id
+      // Several callers may have waited for the one before to go: only the first begins anew.
+      return this.run(request, signal)
+    }
+    const promise = this.#runToItsEnd(plan).finally(() => this.#runs.delete(name))
+    this.#runs.set(name, { fingerprint, promise })
+    return waitFor(promise, signal)
+  }
+
+  async stop(id: string, signal: AbortSignal): Promise<void> {
+    const sandbox = this.#index.find(id)
+    if (!sandbox) return
+    await waitFor(
+      this.#operations.run(sandbox.id, 'stop', () => this.#stop(sandbox)),
+      signal,
+    )
+  }
+
+  async remove(id: string, signal: AbortSignal): Promise<void> {
+    const sandbox = this.#index.find(id)
+    if (!sandbox) return
+    await waitFor(
+      this.#operations.run(sandbox.id, 'remove', () => this.#remove(sandbox)),
+      signal,
+    )
+  }
+
+  get(id: string): SandboxView {
+    return this.#listed(id).view
+  }
+
+  async info(id: string, signal: AbortSignal): Promise<SandboxInfo> {
+    const { registry, controlled, run } = this.#deps
+    return sandboxInfo(this.#listed(id), { roots: this.#options.roots, sealer: run.sealer, registry, controlled }, signal)
+  }
+
+  list(filter: SandboxFilter): SandboxView[] {
+    return this.#index
+      .all()
+      .filter((sandbox) => isListed(sandbox) && matches(sandbox, filter))
+      .map(({ view }) => view)
+      .sort((a, b) => (a.metadata.createdAtNs < b.metadata.createdAtNs ? 1 : -1))
+  }
+
+  /** How many sandboxes there are in each state, how many are being made, and how many owe a release. */
+  counts(): Readonly<Record<string, unknown>> {
+    const states: Record<string, number> = {}
+    for (const { status } of this.#index.all()) states[status.state] = (states[status.state] ?? 0) + 1
+    return { sandboxes: states, running: this.#runs.size, owed: this.#owed.size }
+  }
+
+  /** All sandboxes, also those that the CRI does not show. */
+  all(): readonly Sandbox[] {
+    return this.#index.all()
+  }
+
+  /** Waits for what is under way, then stops watching. Touches no sandbox. */
+  async drain(signal: AbortSignal): Promise<void> {
+    const runs = [...this.#runs.values()].map(({ promise }) => promise.catch(() => undefined))
+    await waitFor(Promise.all([...runs, this.#operations.idle()]), signal)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#owed[Symbol.dispose]()
+    this.#closing.abort(new CodedError('Canceled', 'the daemon stops'))
+  }
+
+  #listed(id: string): Sandbox {
+    const sandbox = this.#index.find(id)
+    if (sandbox && isListed(sandbox)) return sandbox
+    throw new CodedError('NotFound', `pod sandbox ${id}: there is none`)
+  }
+
+  /** Everything that can be refused is refused here, before anything is reserved or made. */
+  #plan({ config, runtimeHandler }: { config: PodSandboxConfig; runtimeHandler: string }): RunPlan {
+    if (!config.metadata) throw invalidField('config.metadata', 'must be given')
+    const handler = runtimeHandler || this.#options.defaultRuntimeHandler
+    const sandboxer = this.#options.sandboxers.get(handler)
+    if (sandboxer === undefined) {
+      const known = [...this.#options.sandboxers.keys()].join(', ')
+      throw new CodedError('NotFound', `runtime_handler: ${handler} is not one of ${known}`)
+    }
+    const { name, namespace, uid, attempt } = config.metadata
+    const netMode = config.linux?.security_context?.namespace_options?.network === 'NODE' ? 'host' : 'cni'
+    const id = randomBytes(32).toString('hex')
+    return {
+      controller: this.#deps.registry.get(sandboxer),
+      runtimeHandler: handler,
+      metadata: {
+        id,
+        name: `k8s_POD_${name}_${namespace}_${uid}_${attempt}`,
+        config,
+        runtimeHandler,
+        sandboxer,
+        netMode,
+        netnsPath: netMode === 'cni' ? this.#deps.run.netns.plan(id).path : '',
+        createdAtNs: this.#nextCreatedAt(),
+      },
+    }
+  }
+
+  /** Later than any before, also when the clock was set back: callers take the youngest of a pod for the current one. */
+  #nextCreatedAt(): bigint {
+    const now = BigInt(Date.now()) * 1_000_000n
+    this.#lastCreatedAtNs = now > this.#lastCreatedAtNs ? now : this.#lastCreatedAtNs + 1n
+    return this.#lastCreatedAtNs
+  }
+
+  /** The id of a sandbox that has the name already and is what was asked for; undefined once the name is free. */
+  async #reuse(existing: Sandbox, fingerprint: string): Promise<string | undefined> {
+    const { name, config, runtimeHandler } = existing.metadata
+    if (isListed(existing) && isReady(existing)) {
+      if (fingerprintOf({ config, runtimeHandler }) === fingerprint) return existing.id
+      throw nameTaken(name, 'with another configuration')
+    }
+    if (isListed(existing) && existing.status.steps.length > 0) throw nameTaken(name, 'and is stopped: remove it first')
+    // A failed creation, or a removal, that could not be finished: nobody waits for it but us.
+    await this.#operations.run(existing.id, 'remove', () => this.#remove(existing))
+    if (this.#index.byName(name) === existing) {
+      throw new CodedError('Unavailable', `pod sandbox ${name}: what an earlier attempt left cannot be released yet`)
+    }
+    return undefined
+  }
+
+  async #runToItsEnd(plan: RunPlan): Promise<string> {
+    const { id, name } = plan.metadata
+    const log = this.#deps.logger.child({ sandboxId: id })
+    const steps = new Steps('run', this.#deps.run.failpoints)
+    const sequence = new RunSequence(plan, steps, this.#options, this.#deps.run)
+    using limit = deadline(`run pod sandbox ${name}`, this.#options.runTimeoutMs)
+    try {
+      await sequence.run(limit.signal, (sandbox, process) => this.#watch(sandbox, process))
+    } catch (error) {
+      log.error({ name, error: errorMessage(error), steps: steps.timings }, 'pod sandbox failed')
+      if (sequence.sandbox) await this.#rollback(sequence.sandbox)
+      else await sequence.forget()
+      throw error
+    }
+    if (!sequence.sandbox) throw new CodedError('Internal', `run pod sandbox ${name}: it ran without a record`)
+    this.#index.add(sequence.sandbox)
+    log.info({ name, sandboxer: plan.metadata.sandboxer, steps: steps.timings }, 'pod sandbox runs')
+    return id
+  }
+
+  async #rollback(sandbox: Sandbox): Promise<boolean> {
+    this.#index.add(sandbox)
+    return this.#operations.run(sandbox.id, 'rollback', async () => {
+      const gone = await this.#teardown.rollback(sandbox)
+      this.#settle(sandbox, gone)
+      return gone
+    })
+  }
+
+  async #stop(sandbox: Sandbox): Promise<void> {
+    if (sandbox.status.state === 'REMOVING') return
+    await this.#teardown.stop(sandbox)
+    this.#deps.logger.info({ sandboxId: sandbox.id }, 'pod sandbox stopped')
+    if (owes(sandbox)) this.#owed.add(sandbox.id)
+    else this.#owed.settle(sandbox.id)
+  }
+
+  async #remove(sandbox: Sandbox): Promise<boolean> {
+    const gone = await this.#teardown.remove(sandbox)
+    this.#deps.logger.info({ sandboxId: sandbox.id, gone }, 'pod sandbox removed')
+    this.#settle(sandbox, gone)
+    return gone
+  }
+
+  #settle(sandbox: Sandbox, gone: boolean): void {
+    if (!gone) return this.#owed.add(sandbox.id)
+    this.#owed.settle(sandbox.id)
+    this.#index.delete(sandbox)
+  }
+
+  /** Goes on with what a stop, a removal or a rollback could not release. Returns whether nothing is owed any more. */
+  async #releaseOwed(id: string): Promise<boolean> {
+    const sandbox = this.#index.find(id)
+    if (!sandbox) return true
+    try {
+      if (sandbox.status.state === 'REMOVING') {
+        return await this.#operations.run(id, 'remove', () => this.#remove(sandbox))
+      }
+      await this.#operations.run(id, 'stop', () => this.#stop(sandbox))
+      return !owes(sandbox)
+    } catch (error) {
+      this.#deps.logger.warn({ sandboxId: id, error: errorMessage(error) }, 'owed release failed')
+      return false
+    }
+  }
+
+  async #recoverOne(sandbox: Sandbox): Promise<void> {
+    try {
+      const verdict = await this.#recovery.recover(sandbox)
+      if (verdict === 'watch') this.#watch(sandbox, sandbox.status.process)
+      else if (verdict === 'rollback') await this.#rollback(sandbox)
+      else if (verdict === 'remove') await this.#operations.run(sandbox.id, 'remove', () => this.#remove(sandbox))
+      else if (verdict === 'stop') await this.#operations.run(sandbox.id, 'stop', () => this.#stop(sandbox))
+    } catch (error) {
+      this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'sandbox cannot be recovered')
+      this.#owed.add(sandbox.id)
+    }
+  }
+
+  /** Watches for the end of a sandbox, and puts it on record. */
+  #watch(sandbox: Sandbox, process: ProcessIdentity | null): void {
+    const entry = sandbox.entries.find(({ kind }) => kind === 'controller')
+    if (!entry || process === null) return
+    const { sandboxer, record } = this.#deps.controlled.parse(entry.record)
+    const ended = this.#deps.registry.get(sandboxer).wait(record, process, this.#closing.signal)
+    const saved = ended.then(async (exit) => {
+      await sandbox.note({
+        status: (current) =>
+          current.exit ? current : { ...current, state: current.state === 'REMOVING' ? 'REMOVING' : 'STOPPED', exit },
+      })
+      this.#deps.logger.info({ sandboxId: sandbox.id, ...exit, atNs: exit.atNs.toString() }, 'sandbox ended')
+    })
+    const watched = saved.catch((error: unknown) => {
+      if (this.#closing.signal.aborted) return
+      this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'end of sandbox was not seen')
+    })
+    this.#exits.set(
+      sandbox.id,
+      watched.finally(() => this.#exits.delete(sandbox.id)),
+    )
+  }
+}
+
+/** Whether a release has begun and is not confirmed. */
+function owes(sandbox: Sandbox): boolean {
+  return sandbox.entries.some(({ state }) => state === 'releasing')
+}
+
+function fingerprintOf(request: { config: PodSandboxConfig; runtimeHandler: string }): string {
+  return canonicalJson([request.config, request.runtimeHandler])
+}
+
+function nameTaken(name: string, why: string): CodedError {
+  return new CodedError('AlreadyExists', `pod sandbox ${name}: there is one of that name ${why}`)
+}

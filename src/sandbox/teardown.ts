@@ -1,0 +1,147 @@
+import type { Logger } from 'pino'
+import type { ControllerRegistry } from '../controller/registry.ts'
+import { deadline } from '../core/deadline.ts'
+import { CodedError, errorMessage } from '../core/errors.ts'
+import type { Failpoints } from '../core/failpoints.ts'
+import type { ExitStatus } from '../executor/types.ts'
+import type { ControlledRecord } from './kinds/controlled.ts'
+import type { ControlledSandboxes } from './kinds/controlled.ts'
+import { ALL_KINDS, type Release, type Releaser, RUNNING_KINDS } from './release.ts'
+import type { Sandbox } from './sandbox.ts'
+
+export interface TeardownOptions {
+  /** From the stop signal to SIGKILL. */
+  readonly stopGraceMs: number
+  /** For what comes on top of the grace period. */
+  readonly releaseMs: number
+}
+
+export interface TeardownDeps {
+  readonly registry: ControllerRegistry
+  readonly controlled: ControlledSandboxes
+  readonly releaser: Releaser
+  readonly failpoints: Failpoints
+  readonly logger: Logger
+  /** Resolves when the end of the sandbox has been saved; at once when nobody watches it. */
+  readonly exitSaved: (sandbox: Sandbox) => Promise<void>
+}
+
+/** From the end of a process to its exit status on record. */
+const EXIT_SAVED_MS = 4000
+
+/**
+ * The way back: StopPodSandbox, RemovePodSandbox and the rollback of a RunPodSandbox that failed. Each can be called in
+ * any state and any number of times; what could not be released stays in the ledger. One at a time for one sandbox.
+ */
+export class Teardown {
+  readonly #options: TeardownOptions
+  readonly #deps: TeardownDeps
+
+  constructor(options: TeardownOptions, deps: TeardownDeps) {
+    this.#options = options
+    this.#deps = deps
+  }
+
+  /**
+   * Ends the sandbox's processes, then gives back what it holds only while it runs.
+   * @throws CodedError when a process could not be ended. What else could not be released is owed, and no error.
+   */
+  async stop(sandbox: Sandbox): Promise<void> {
+    await this.#end(sandbox)
+    await this.#deps.failpoints.hit('stop.ended')
+    const release = await this.#deps.releaser.release(sandbox.entries, { kinds: RUNNING_KINDS, keepNetnsForCni: true })
+    await this.#deps.failpoints.hit('stop.released')
+    await sandbox.note(ledgerChange(release))
+  }
+
+  /**
+   * Stops the sandbox and gives back all of it. Returns whether nothing is left of it; otherwise the rest is owed.
+   * @throws CodedError when a process could not be ended.
+   */
+  async remove(sandbox: Sandbox): Promise<boolean> {
+    await this.#end(sandbox)
+    if (sandbox.status.state !== 'REMOVING') {
+      await sandbox.note({ status: (current) => ({ ...current, state: 'REMOVING' }) })
+    }
+    await this.#deps.failpoints.hit('remove.marked')
+    return this.#releaseAll(sandbox)
+  }
+
+  /** Takes back a sandbox whose creation did not end well. Returns whether nothing is left of it. */
+  async rollback(sandbox: Sandbox): Promise<boolean> {
+    try {
+      await this.#end(sandbox)
+    } catch (error) {
+      this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'sandbox cannot be ended')
+    }
+    if (await this.#releaseAll(sandbox)) return true
+    // Somebody has to see it, to stop and remove it.
+    await sandbox.note({ status: (current) => ({ ...current, state: 'STOPPED', visible: true }) })
+    return false
+  }
+
+  async #releaseAll(sandbox: Sandbox): Promise<boolean> {
+    const release = await this.#deps.releaser.release(sandbox.entries, { kinds: ALL_KINDS, keepNetnsForCni: false })
+    await this.#deps.failpoints.hit('remove.released')
+    if (release.released.length === sandbox.entries.length) {
+      try {
+        await sandbox.delete()
+        return true
+      } catch (error) {
+        this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'sandbox cannot be deleted')
+      }
+    }
+    await sandbox.note(ledgerChange(release))
+    return false
+  }
+
+  /** Ends the processes; the sandbox is STOPPED afterwards, with its exit status on record. */
+  async #end(sandbox: Sandbox): Promise<void> {
+    const { state, process } = sandbox.status
+    const entry = sandbox.entries.find(({ kind }) => kind === 'controller')
+    if (entry && state !== 'STOPPED' && state !== 'REMOVING') {
+      const controlled = this.#parse(entry.record, sandbox)
+      if (controlled) {
+        const { stopGraceMs, releaseMs } = this.#options
+        using budget = deadline(`stop sandbox ${sandbox.id}`, stopGraceMs + releaseMs)
+        const controller = this.#deps.registry.get(controlled.sandboxer)
+        await controller.stop(controlled.record, process, stopGraceMs, budget.signal)
+        using patience = deadline(`exit status of ${sandbox.id}`, EXIT_SAVED_MS)
+        await Promise.race([this.#deps.exitSaved(sandbox), aborted(patience.signal)])
+      }
+    }
+    await sandbox.note({
+      status: (current) =>
+        current.state === 'STOPPED' || current.state === 'REMOVING'
+          ? current
+          : { ...current, state: 'STOPPED', exit: current.exit ?? endedNow(process === null) },
+    })
+  }
+
+  /** A record that cannot be read says of no process that it runs; the release names what is wrong with it. */
+  #parse(record: unknown, sandbox: Sandbox): ControlledRecord | null {
+    try {
+      return this.#deps.controlled.parse(record)
+    } catch (error) {
+      if (error instanceof CodedError) {
+        this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'controller record cannot be read')
+        return null
+      }
+      throw error
+    }
+  }
+}
+
+function ledgerChange(release: Release): { strike: Release['released']; put: Release['owed'][number]['entry'][] } {
+  return { strike: release.released, put: release.owed.map(({ entry }) => ({ ...entry, state: 'releasing' })) }
+}
+
+/** A sandbox without a process ends when it is told to. */
+function endedNow(hadNoProcess: boolean): ExitStatus {
+  const atNs = BigInt(Date.now()) * 1_000_000n
+  return hadNoProcess ? { code: 0, atNs, reason: 'Exited' } : { code: 255, atNs, reason: 'Unknown' }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}

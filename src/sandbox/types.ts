@@ -1,0 +1,78 @@
+import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
+
+export type PodSandboxConfig = PodSandboxConfig__Output
+
+/** Whether the pod has a network of its own (CNI) or shares the node's. */
+export type NetMode = 'cni' | 'host'
+
+/**
+ * The life of a sandbox. The CRI shows READY for RUNNING and NOTREADY for all others.
+ *
+ *   UNKNOWN ──start──> RUNNING ──exit, stop──> STOPPED ──remove──> REMOVING
+ *      │                │   ▲                     ▲
+ *      │                ▼   │ remote peer back    │
+ *      │               PENDING ───────────────────┤
+ *      └── start failed, or nothing known of it ──┘
+ */
+export type SandboxState = 'UNKNOWN' | 'RUNNING' | 'PENDING' | 'STOPPED' | 'REMOVING'
+
+/** What a sandbox is: fixed when it is created, sealed in its checkpoint, never changed. */
+export interface SandboxMetadata {
+  /** 64 lower-case hex characters. */
+  readonly id: string
+  /** `k8s_POD_<name>_<namespace>_<uid>_<attempt>`: unique on the node. */
+  readonly name: string
+  /** The caller's configuration, unchanged. */
+  readonly config: PodSandboxConfig
+  /** The runtime handler as the caller named it; `''` was the default one. */
+  readonly runtimeHandler: string
+  /** The name of the controller that runs it: `shim`, `pinned`, or that of a remote sandboxer. */
+  readonly sandboxer: string
+  readonly netMode: NetMode
+  /** Where the network namespace is pinned; `''` for host-network pods. */
+  readonly netnsPath: string
+  /** Nanoseconds since the epoch; strictly greater than that of every sandbox created before on this node. */
+  readonly createdAtNs: bigint
+}
+
+/** What the front ends may see of a sandbox. A snapshot: reading it waits for nothing. */
+export interface SandboxView {
+  readonly metadata: SandboxMetadata
+  readonly state: SandboxState
+  /** Why the sandbox is not to be trusted (`checkpoint …: hash does not match`); `''` when nothing is wrong. */
+  readonly quarantined: string
+  /** The pod's addresses, the primary one first; empty for host-network pods and where there is no network (yet). */
+  readonly ips: readonly string[]
+}
+
+/** What `PodSandboxStatus` adds when asked to be verbose. All of it is JSON; keys are camelCase. */
+export type SandboxInfo = Readonly<Record<string, unknown>>
+
+export interface SandboxFilter {
+  /** The whole id or the beginning of it. */
+  readonly id?: string
+  readonly ready?: boolean
+  readonly labels?: Readonly<Record<string, string>>
+}
+
+/** The sandboxes of this node, as the front ends use them. */
+export interface Sandboxes {
+  /**
+   * Runs a pod sandbox and returns its id. A retry with the same name and configuration joins the running attempt, or
+   * gets the id it ended with. When `signal` aborts, the caller stops waiting; the attempt goes on to its end.
+   *
+   * @throws CodedError `NotFound` for an unknown runtime handler, `AlreadyExists` for a name that another configuration
+   * or a stopped sandbox holds, otherwise what the failing step threw.
+   */
+  run(request: { config: PodSandboxConfig; runtimeHandler: string }, signal: AbortSignal): Promise<string>
+  /** Stops a sandbox. Unknown and stopped ones succeed; any number of callers share one teardown. */
+  stop(id: string, signal: AbortSignal): Promise<void>
+  /** Stops it if need be and releases all that is left. Unknown ones succeed. */
+  remove(id: string, signal: AbortSignal): Promise<void>
+  /** @throws CodedError `NotFound`, or `InvalidArgument` when the beginning of an id fits several. */
+  get(id: string): SandboxView
+  /** Everything known of a sandbox, read from the machine where that is needed. */
+  info(id: string, signal: AbortSignal): Promise<SandboxInfo>
+  /** Newest first. */
+  list(filter: SandboxFilter): SandboxView[]
+}

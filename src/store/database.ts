@@ -1,0 +1,142 @@
+import { existsSync, renameSync } from 'node:fs'
+import Database from 'better-sqlite3'
+import { CodedError, errorMessage } from '../core/errors.ts'
+import type { Change, LedgerRow, Loaded, NetworkRow, SandboxRow } from './rows.ts'
+import { MIGRATIONS } from './schema.ts'
+
+type Apply = (change: Change) => void
+
+/** The SQLite file. Synchronous: it lives on the store thread. */
+export interface StoreFile {
+  readonly loaded: Loaded
+  /**
+   * Applies batches in one durable commit. Each batch happens whole or not at all; the answer holds the error of each
+   * that did not.
+   */
+  commit(batches: readonly (readonly Change[])[]): readonly (Error | null)[]
+  close(): void
+}
+
+/**
+ * Opens the database, and brings its schema up to date. One that is damaged is set aside and begun anew.
+ * @throws CodedError `FailedPrecondition` for a schema newer than ours.
+ */
+export function openStore(path: string, now: Date): StoreFile {
+  let setAside: Loaded['setAside']
+  let db: Database.Database
+  try {
+    db = openChecked(path)
+  } catch (error) {
+    if (error instanceof CodedError) throw error
+    const aside = `${path}.damaged-${now.toISOString().replaceAll(/[:.]/g, '-')}`
+    for (const suffix of ['', '-wal', '-shm']) {
+      if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix)
+    }
+    setAside = { reason: errorMessage(error), path: aside }
+    db = openChecked(path)
+  }
+  const apply = prepareChanges(db)
+  return { loaded: load(db, setAside), commit: (batches) => commitAll(db, apply, batches), close: () => db.close() }
+}
+
+function openChecked(path: string): Database.Database {
+  const db = new Database(path)
+  try {
+    db.pragma('journal_mode = WAL')
+    db.pragma('synchronous = FULL')
+    db.pragma('busy_timeout = 5000')
+    db.pragma('foreign_keys = ON')
+    const check = db.pragma('quick_check(1)', { simple: true })
+    if (check !== 'ok') throw new Error(`quick_check: ${String(check)}`)
+    migrate(db, path)
+    return db
+  } catch (error) {
+    db.close()
+    throw error
+  }
+}
+
+function migrate(db: Database.Database, path: string): void {
+  const version = Number(db.pragma('user_version', { simple: true }))
+  if (version > MIGRATIONS.length) {
+    throw new CodedError(
+      'FailedPrecondition',
+      `open ${path}: its schema version ${version} is newer than ${MIGRATIONS.length}, the newest that this sandboxerd knows; start the newer sandboxerd again`,
+    )
+  }
+  for (const [index, step] of MIGRATIONS.entries()) {
+    if (index < version) continue
+    db.transaction(() => {
+      db.exec(step)
+      db.pragma(`user_version = ${index + 1}`)
+    })()
+  }
+}
+
+function load(db: Database.Database, setAside: Loaded['setAside']): Loaded {
+  const node = db.prepare<[], { key: string; value: string }>('SELECT key, value FROM node').all()
+  return {
+    sandboxes: db.prepare<[], SandboxRow>('SELECT * FROM sandboxes').all(),
+    networks: db.prepare<[], NetworkRow>('SELECT * FROM network_settings').all(),
+    ledger: db.prepare<[], LedgerRow>('SELECT * FROM ledger ORDER BY sandbox_id, seq').all(),
+    node: Object.fromEntries(node.map(({ key, value }) => [key, value])),
+    setAside,
+  }
+}
+
+function prepareChanges(db: Database.Database): Apply {
+  const putSandbox = db.prepare(`
+    INSERT INTO sandboxes VALUES (@id, @name, @metadata, @checkpoint_hash, @state, @status, @seal)
+    ON CONFLICT (id) DO UPDATE SET name = @name, metadata = @metadata, checkpoint_hash = @checkpoint_hash,
+      state = @state, status = @status, seal = @seal`)
+  const deleteSandbox = db.prepare('DELETE FROM sandboxes WHERE id = ?')
+  const putNetwork = db.prepare('INSERT OR REPLACE INTO network_settings VALUES (@sandbox_id, @settings, @seal)')
+  const putLedger = db.prepare(`
+    INSERT OR REPLACE INTO ledger VALUES (@sandbox_id, @seq, @kind, @state, @record, @boot_id, @seal)`)
+  const deleteLedger = db.prepare('DELETE FROM ledger WHERE sandbox_id = ? AND seq = ?')
+  const putNode = db.prepare('INSERT OR REPLACE INTO node VALUES (?, ?)')
+  return (change) => {
+    switch (change.op) {
+      case 'putSandbox':
+        return void putSandbox.run(change.row)
+      case 'deleteSandbox':
+        return void deleteSandbox.run(change.id)
+      case 'putNetwork':
+        return void putNetwork.run(change.row)
+      case 'putLedger':
+        return void putLedger.run(change.row)
+      case 'deleteLedger':
+        return void deleteLedger.run(change.sandboxId, change.seq)
+      case 'putNode':
+        return void putNode.run(change.key, change.value)
+    }
+  }
+}
+
+function commitAll(
+  db: Database.Database,
+  apply: Apply,
+  batches: readonly (readonly Change[])[],
+): readonly (Error | null)[] {
+  // Inside another transaction, better-sqlite3 makes this one a savepoint: a batch that fails takes only itself back.
+  const batch = db.transaction((changes: readonly Change[]) => {
+    for (const change of changes) apply(change)
+  })
+  const all = db.transaction(() =>
+    batches.map((changes) => {
+      try {
+        batch(changes)
+        return null
+      } catch (error) {
+        return error instanceof Error ? error : new Error(String(error))
+      }
+    }),
+  )
+  try {
+    return all.immediate()
+  } catch (error) {
+    // Not even the commit went through (disk full, I/O error): none of the batches happened.
+    const failure = error instanceof Error ? error : new Error(String(error))
+    return batches.map(() => failure)
+  }
+}

@@ -1,0 +1,47 @@
+/** A row of `sandboxes`: columns as they are stored. */
+export interface SandboxRow {
+  readonly id: string
+  readonly name: string
+  readonly metadata: string
+  readonly checkpoint_hash: string
+  readonly state: string
+  readonly status: string
+  readonly seal: string
+}
+
+/** A row of `network_settings`. */
+export interface NetworkRow {
+  readonly sandbox_id: string
+  readonly settings: string
+  readonly seal: string
+}
+
+/** A row of `ledger`. */
+export interface LedgerRow {
+  readonly sandbox_id: string
+  readonly seq: number
+  readonly kind: string
+  readonly state: string
+  readonly record: string
+  readonly boot_id: string
+  readonly seal: string
+}
+
+/** One change; the changes of one commit happen together or not at all. */
+export type Change =
+  | { readonly op: 'putSandbox'; readonly row: SandboxRow }
+  | { readonly op: 'deleteSandbox'; readonly id: string }
+  | { readonly op: 'putNetwork'; readonly row: NetworkRow }
+  | { readonly op: 'putLedger'; readonly row: LedgerRow }
+  | { readonly op: 'deleteLedger'; readonly sandboxId: string; readonly seq: number }
+  | { readonly op: 'putNode'; readonly key: string; readonly value: string }
+
+/** All that is stored, read once at start. */
+export interface Loaded {
+  readonly sandboxes: readonly SandboxRow[]
+  readonly networks: readonly NetworkRow[]
+  readonly ledger: readonly LedgerRow[]
+  readonly node: Readonly<Record<string, string>>
+  /** Why the database was set aside and begun anew, and where it is now; undefined when it was sound. */
+  readonly setAside: { readonly reason: string; readonly path: string } | undefined
+}

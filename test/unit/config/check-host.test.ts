@@ -1,0 +1,108 @@
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { checkHost } from '../../../src/config/check-host.ts'
+import { groupId } from '../../../src/config/group.ts'
+import { parseConfig } from '../../../src/config/parse.ts'
+
+let dir: string
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'sandboxerd-host-'))
+  await writeFile(join(dir, 'group'), 'root:x:0:\nkube:x:4711:a,b\n')
+  await writeFile(join(dir, 'seccomp.json'), '{}')
+  for (const name of ['crun', 'conmon', 'catatonit']) await writeFile(join(dir, name), '', { mode: 0o755 })
+})
+
+afterEach(async () => {
+  await rm(dir, { recursive: true })
+})
+
+/** What is found for a machine where everything is there, with `toml` (of other tables) on top. */
+function check(toml = '', top = ''): Promise<string[]> {
+  const config = parseConfig(
+    `root = "${dir}/made/root"
+    state = "${dir}/made/state"
+    netns_dir = "${dir}/netns"
+    ${top}
+    ${toml.includes('[runtimes') ? '' : `[runtimes.crun]\nruntime = "${dir}/crun"`}
+    ${toml.includes('[conmon') ? '' : `[conmon]\npath = "${dir}/conmon"`}
+    ${toml.includes('[pause') ? '' : `[pause]\nbinary = "${dir}/catatonit"`}
+    ${toml.includes('[seccomp') ? '' : `[seccomp]\ndefault_profile = "${dir}/seccomp.json"`}
+    ${toml}`,
+    'test.toml',
+  )
+  return checkHost(config, { groupFile: join(dir, 'group'), systemdDir: join(dir, 'systemd') })
+}
+
+describe('checkHost', () => {
+  it('finds nothing wrong where everything is there, and makes nothing', async () => {
+    expect(await check('[cri]\ngroup = "kube"\n[sandboxer]\ngroup = "99"')).toEqual([])
+    expect(await readdir(dir)).not.toContain('made')
+  })
+
+  it('reports everything that is missing, each with its key', async () => {
+    await writeFile(join(dir, 'plain'), '', { mode: 0o644 })
+    const toml = `
+      [runtimes.crun]
+      runtime = "${dir}/none"
+      [runtimes.kata]
+      sandboxer = "far"
+      [sandboxers.far]
+      address = "${dir}/far.sock"
+      [conmon]
+      path = "${dir}/plain"
+      [pause]
+      binary = "${dir}"
+      [seccomp]
+      default_profile = "${dir}/plain"
+      [cri]
+      group = "nobody-knows"
+      [cgroup]
+      driver = "systemd"`
+    expect(await check(toml)).toEqual([
+      `runtimes.crun.runtime: ${dir}/none does not exist`,
+      `conmon.path: ${dir}/plain is not executable`,
+      `pause.binary: ${dir} is not a file`,
+      expect.stringContaining(`seccomp.default_profile: ${dir}/plain is not JSON: `),
+      `cri.group: there is no group nobody-knows in ${dir}/group`,
+      'cgroup.driver: systemd is not the init of this machine',
+    ])
+  })
+
+  it('asks for no programs of the shim where remote sandboxers run all pods', async () => {
+    const toml = `
+      [runtimes.kata]
+      sandboxer = "far"
+      [sandboxers.far]
+      address = "/far.sock"
+      [conmon]
+      path = "/none"
+      [pause]
+      binary = "/none"`
+    expect(await check(toml, 'default_runtime_handler = "kata"')).toEqual([])
+  })
+
+  it('asks for no built-in pause program where there is a pause image', async () => {
+    expect(await check('[pause]\nbinary = "/none"\nimage = "pause:3.10"')).toEqual([])
+  })
+
+  it('refuses a directory below something that is none', async () => {
+    expect(await check(`[cri]\nsocket = "${dir}/crun/x/cri.sock"`)).toEqual([
+      `cri.socket: ${dir}/crun is not a directory`,
+    ])
+    await mkdir(join(dir, 'systemd'))
+    expect(await check('[cgroup]\ndriver = "systemd"')).toEqual([])
+  })
+})
+
+describe('groupId', () => {
+  it('finds names and takes numbers as they are', async () => {
+    const file = join(dir, 'group')
+    expect(await groupId('kube', file)).toBe(4711)
+    expect(await groupId('12', file)).toBe(12)
+    expect(await groupId('kub', file)).toBeUndefined()
+    await expect(groupId('kube', join(dir, 'none'))).rejects.toThrow('ENOENT')
+  })
+})

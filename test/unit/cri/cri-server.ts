@@ -1,0 +1,129 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type CallOptions, credentials, Metadata, type MethodDefinition, type ServiceError } from '@grpc/grpc-js'
+import { pino } from 'pino'
+import type { NodeStatus } from '../../../src/cri/node-status.ts'
+import { runtimeService } from '../../../src/cri/runtime-service.ts'
+import type { RuntimeServiceDefinition } from '../../../src/generated/runtime/v1/RuntimeService.ts'
+import { loadCri } from '../../../src/grpc/load.ts'
+import { GrpcServer } from '../../../src/grpc/server.ts'
+import { FakeSandboxes } from '../../support/fake-sandboxes.ts'
+
+export const cri = loadCri().runtime.v1
+export type RuntimeClient = InstanceType<typeof cri.RuntimeService>
+
+/** A node where all is well, with what a test wants to be different. */
+export function fakeNode(changes: Partial<NodeStatus> = {}): NodeStatus {
+  return {
+    cgroupDriver: 'cgroupfs',
+    runtimeHandlers: () => [],
+    runtimeCondition: () => ({ isTrue: true, reason: '', message: '' }),
+    networkCondition: () => ({ isTrue: true, reason: '', message: '' }),
+    verbose: () => ({}),
+    updatePodCidrs: () => {},
+    ...changes,
+  }
+}
+
+export interface CriServer extends AsyncDisposable {
+  readonly socketPath: string
+  readonly client: RuntimeClient
+  readonly sandboxes: FakeSandboxes
+  readonly logLines: string[]
+}
+
+/** The CRI front on a socket of its own, above fake sandboxes. */
+export async function startCri(node: NodeStatus = fakeNode()): Promise<CriServer> {
+  const directory = await mkdtemp(join(tmpdir(), 'sandboxerd-cri-'))
+  const socketPath = join(directory, 'cri.sock')
+  const logLines: string[] = []
+  const logger = pino({ level: 'debug' }, { write: (line: string) => logLines.push(line) })
+  const sandboxes = new FakeSandboxes()
+  const server = new GrpcServer({ socketPath, mode: 0o600, group: '' }, { logger })
+  const { service } = cri.RuntimeService
+  const encodeList = service.ListPodSandbox.responseSerialize
+  server.addService(service, runtimeService({ runtimeVersion: '1.2.3' }, { sandboxes, node, encodeList, logger }))
+  await server.listen()
+  const client = clientOf(socketPath)
+  return {
+    socketPath,
+    client,
+    sandboxes,
+    logLines,
+    async [Symbol.asyncDispose]() {
+      client.close()
+      await server.close(0)
+      await rm(directory, { recursive: true })
+    },
+  }
+}
+
+function clientOf(socketPath: string): RuntimeClient {
+  return new cri.RuntimeService(`unix:${socketPath}`, credentials.createInsecure(), {
+    'grpc.max_receive_message_length': -1,
+    'grpc.max_send_message_length': -1,
+  })
+}
+
+type Methods = RuntimeServiceDefinition
+type RequestOf<M extends keyof Methods> = Parameters<Methods[M]['requestSerialize']>[0]
+type ResponseOf<M extends keyof Methods> = ReturnType<Methods[M]['responseDeserialize']>
+
+/** A call under way. */
+export interface Asked<Response> {
+  readonly answer: Promise<Response>
+  readonly cancel: () => void
+}
+
+/** Starts one unary call. */
+export function start<M extends keyof Methods>(
+  client: RuntimeClient,
+  method: M,
+  request: RequestOf<M>,
+  options: CallOptions = {},
+): Asked<ResponseOf<M>> {
+  const definition: MethodDefinition<unknown, unknown> | undefined = cri.RuntimeService.service[method]
+  if (definition === undefined) throw new Error(`there is no method ${method}`)
+  const { requestSerialize, responseDeserialize } = definition
+  return startWith(client, definition.path, requestSerialize, responseDeserialize, request, options) as Asked<
+    ResponseOf<M>
+  >
+}
+
+/** One unary call. */
+export function ask<M extends keyof Methods>(
+  client: RuntimeClient,
+  method: M,
+  request: RequestOf<M>,
+  options: CallOptions = {},
+): Promise<ResponseOf<M>> {
+  return start(client, method, request, options).answer
+}
+
+/** One call with raw bytes as its request. */
+export function callWithBytes(client: RuntimeClient, method: string, bytes: Buffer): Promise<Buffer> {
+  const same = (message: Buffer) => message
+  return startWith(client, `/runtime.v1.RuntimeService/${method}`, same, same, bytes, {}).answer
+}
+
+function startWith<Request, Response>(
+  client: RuntimeClient,
+  path: string,
+  serialize: (request: Request) => Buffer,
+  deserialize: (bytes: Buffer) => Response,
+  request: Request,
+  options: CallOptions,
+): Asked<Response> {
+  let cancel = (): void => {}
+  const answer = new Promise<Response>((resolve, reject) => {
+    const callback = (error: ServiceError | null, response?: Response): void => {
+      if (error !== null) reject(error)
+      else if (response === undefined) reject(new Error('neither an error nor a response'))
+      else resolve(response)
+    }
+    const call = client.makeUnaryRequest(path, serialize, deserialize, request, new Metadata(), options, callback)
+    cancel = () => call.cancel()
+  })
+  return { answer, cancel: () => cancel() }
+}
