@@ -36,11 +36,13 @@ export function openCheckpoint(sealer: Sealer, subject: string, text: string): {
     throw new CodedError('DataLoss', `checkpoint of ${subject}: not JSON`, { cause: error })
   }
   const { data, hash, seal, version } = (parsed ?? {}) as Partial<Record<'data' | 'hash' | 'seal' | 'version', unknown>>
-  if (version !== VERSION) throw new CodedError('DataLoss', `checkpoint of ${subject}: version ${String(version)} is not known`)
+  if (version !== VERSION)
+    throw new CodedError('DataLoss', `checkpoint of ${subject}: version ${String(version)} is not known`)
   if (typeof hash !== 'string' || typeof seal !== 'string' || data === undefined) {
     throw new CodedError('DataLoss', `checkpoint of ${subject}: data, hash or seal is missing`)
   }
-  if (sha256(canonicalJson(data)) !== hash) throw new CodedError('DataLoss', `checkpoint of ${subject}: hash does not match`)
+  if (sha256(canonicalJson(data)) !== hash)
+    throw new CodedError('DataLoss', `checkpoint of ${subject}: hash does not match`)
   if (!sealer.isSealed(seal, 'checkpoint', String(VERSION), subject, hash)) {
     throw new CodedError('DataLoss', `checkpoint of ${subject}: seal does not match`)
   }

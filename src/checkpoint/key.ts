@@ -24,7 +24,10 @@ export async function loadOrCreateKey(path: string): Promise<Buffer> {
   try {
     const { mode } = await file.stat()
     if ((mode & 0o077) !== 0) {
-      throw new CodedError('FailedPrecondition', `checkpoint key ${path}: mode ${(mode & 0o777).toString(8)} lets others read it`)
+      throw new CodedError(
+        'FailedPrecondition',
+        `checkpoint key ${path}: mode ${(mode & 0o777).toString(8)} lets others read it`,
+      )
     }
     const key = await file.readFile()
     if (key.length !== KEY_BYTES) {
@@ -35,4 +38,3 @@ export async function loadOrCreateKey(path: string): Promise<Buffer> {
     await file.close()
   }
 }
-

@@ -3,7 +3,7 @@ import { access, readFile, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { errnoOf, errorMessage } from '../core/errors.ts'
 import type { Config } from './config.ts'
-import { groupId } from './group.ts'
+import { groupId } from '../host/group.ts'
 import { BUILT_IN_SANDBOXERS } from './schema.ts'
 
 /** The places that are looked at besides those of the configuration. */

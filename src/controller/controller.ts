@@ -9,6 +9,8 @@ export interface SandboxSpec {
   readonly hostname: string
   /** The name of the runtime handler; a controller looks up what it stands for. */
   readonly runtimeHandler: string
+  /** The name of the controller that it is for. */
+  readonly sandboxer: string
   /** Where the pod's network namespace is pinned; `''` for host-network pods. */
   readonly netnsPath: string
   /** A directory of this sandbox alone, for as long as it runs. It does not survive a reboot. */

@@ -92,7 +92,8 @@ export class PauseContainers {
       typeof runtime?.path === 'string' &&
       typeof runtime.root === 'string' &&
       typeof stopSignal === 'string'
-    if (!isOurs) throw new CodedError('DataLoss', `container record: ${canonicalJson(record ?? null)} is not one of ours`)
+    if (!isOurs)
+      throw new CodedError('DataLoss', `container record: ${canonicalJson(record ?? null)} is not one of ours`)
     return record as PauseRecord
   }
 
@@ -124,9 +125,11 @@ export class PauseContainers {
     return this.#executor.create(container, signal)
   }
 
-  async start(record: PauseRecord, signal: AbortSignal): Promise<ProcessIdentity | null> {
+  async start(record: PauseRecord, signal: AbortSignal): Promise<ProcessIdentity> {
     await this.#executor.start(record.container, signal)
-    return this.#executor.findProcess(record.container)
+    const process = await this.#executor.findProcess(record.container)
+    if (process) return process
+    throw new CodedError('Internal', `start the pause container of ${record.container.id}: its process ended at once`)
   }
 
   async stop(
@@ -199,7 +202,7 @@ export class PauseContainers {
       oomScoreAdj: clampOomScoreAdj(SANDBOX_OOM_SCORE_ADJ, hostSecurity.oomScoreAdj, hostSecurity.hasSysResource),
       allowedCapabilities: hostSecurity.boundingCapabilities,
       runtimeHandler: spec.runtimeHandler,
-      sandboxer: '',
+      sandboxer: spec.sandboxer,
     }
   }
 
@@ -218,7 +221,9 @@ export class PauseContainers {
       signal,
       maxOutputBytes: PROFILE_MAX_BYTES,
     }).catch((cause: unknown) => {
-      throw new CodedError('FailedPrecondition', `read seccomp profile ${choice.ref}: ${errorMessage(cause)}`, { cause })
+      throw new CodedError('FailedPrecondition', `read seccomp profile ${choice.ref}: ${errorMessage(cause)}`, {
+        cause,
+      })
     })
     return seccompFilter(parseSeccompProfile(stdout, choice.ref), pauseTarget(hostSecurity))
   }

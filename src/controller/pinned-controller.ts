@@ -1,5 +1,6 @@
 import { dirname, join } from 'node:path'
 import { canonicalJson } from '../core/canonical-json.ts'
+import { abortReason } from '../core/deadline.ts'
 import { CodedError } from '../core/errors.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { Kernel, Namespaces } from '../host/kernel.ts'
@@ -93,7 +94,7 @@ export class PinnedController implements Controller<PinnedRecord> {
     if (record.pause && process) return this.#pauses.wait(record.pause, process, signal)
     // Pinned namespaces do not end by themselves.
     return new Promise((_, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+      signal.addEventListener('abort', () => reject(abortReason(signal)), { once: true })
     })
   }
 

@@ -39,12 +39,7 @@ export class ShimController implements Controller<ShimRecord> {
     return this.#pauses.start(record, signal)
   }
 
-  async stop(
-    record: ShimRecord,
-    process: ProcessIdentity | null,
-    graceMs: number,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async stop(record: ShimRecord, process: ProcessIdentity | null, graceMs: number, signal: AbortSignal): Promise<void> {
     await this.#pauses.stop(record, process, graceMs, signal)
   }
 

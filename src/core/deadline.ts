@@ -26,6 +26,12 @@ export function deadline(what: string, timeoutMs: number, parent?: AbortSignal):
   }
 }
 
+/** Why a signal was aborted, as an error. */
+export function abortReason(signal: AbortSignal): Error {
+  const reason: unknown = signal.reason
+  return reason instanceof Error ? reason : new CodedError('Canceled', String(reason))
+}
+
 /**
  * Waits for `promise` until `signal` aborts, then rejects with the signal's reason.
  * The promise itself goes on: use it where the work has another owner.
@@ -34,7 +40,7 @@ export async function waitFor<T>(promise: Promise<T>, signal: AbortSignal): Prom
   signal.throwIfAborted()
   let onAbort: (() => void) | undefined
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(signal.reason)
+    onAbort = () => reject(abortReason(signal))
     signal.addEventListener('abort', onAbort, { once: true })
   })
   try {
@@ -48,14 +54,14 @@ export async function waitFor<T>(promise: Promise<T>, signal: AbortSignal): Prom
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   signal?.throwIfAborted()
   await new Promise<void>((resolve, reject) => {
-    const onAbort = (): void => {
-      clearTimeout(timer)
-      reject(signal?.reason)
-    }
     const timer = setTimeout(() => {
       signal?.removeEventListener('abort', onAbort)
       resolve()
     }, ms)
+    function onAbort(this: AbortSignal): void {
+      clearTimeout(timer)
+      reject(abortReason(this))
+    }
     signal?.addEventListener('abort', onAbort, { once: true })
   })
 }

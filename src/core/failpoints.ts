@@ -1,7 +1,11 @@
 import { sleep } from './deadline.ts'
 import { CodedError } from './errors.ts'
 
-type Action = { readonly kind: 'kill' } | { readonly kind: 'hang' } | { readonly kind: 'error'; readonly message: string } | { readonly kind: 'delay'; readonly ms: number }
+type Action =
+  | { readonly kind: 'kill' }
+  | { readonly kind: 'hang' }
+  | { readonly kind: 'error'; readonly message: string }
+  | { readonly kind: 'delay'; readonly ms: number }
 
 interface Rule {
   readonly action: Action

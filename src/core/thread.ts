@@ -17,7 +17,9 @@ interface Answer {
  * A worker thread that answers calls. `C` maps each method to its `[argument, result]`.
  * When the thread dies, every call under way is rejected with `Unavailable`.
  */
-export class Thread<C extends Record<keyof C, readonly [argument: unknown, result: unknown]>> implements AsyncDisposable {
+export class Thread<C extends Record<keyof C, readonly [argument: unknown, result: unknown]>>
+  implements AsyncDisposable
+{
   readonly #worker: Worker
   readonly #calls = new Map<number, Call>()
   readonly #name: string

@@ -10,8 +10,10 @@ export async function collectStaleAttachments(
   signal: AbortSignal,
 ): Promise<void> {
   const valid = (): CniAttachment[] =>
-    manager.all().flatMap(({ entries }) =>
-      entries.filter(({ kind }) => kind === 'cni').map(({ record }) => (record as CniRecord).attachment),
-    )
+    manager
+      .all()
+      .flatMap(({ entries }) =>
+        entries.filter(({ kind }) => kind === 'cni').map(({ record }) => (record as CniRecord).attachment),
+      )
   await networks.gc(valid, signal)
 }

@@ -57,6 +57,7 @@ export class Daemon implements AsyncDisposable {
   readonly #failpoints: Failpoints
   readonly #parts = new CleanupStack()
   readonly #closing = new AbortController()
+  readonly #servers: GrpcServer[] = []
   #manager: SandboxManager | undefined
   #recovered: Promise<void> = Promise.resolve()
 
@@ -91,7 +92,8 @@ export class Daemon implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort()
     try {
-      await this.#drain()
+      const { drainMs } = this.#config.timeouts
+      await Promise.all([...this.#servers.map((server) => server.close(drainMs)), this.#drain()])
     } finally {
       await this.#parts[Symbol.asyncDispose]()
     }
@@ -105,10 +107,14 @@ export class Daemon implements AsyncDisposable {
     const sealer = new Sealer(await loadOrCreateKey(config.checkpointKeyFile))
     const { store, loaded } = await Store.open(join(config.root, 'sandboxerd.db'))
     this.#parts.use(store)
-    if (loaded.setAside) this.#logger.error(loaded.setAside, 'database was damaged: set aside, rebuilding from checkpoints')
+    if (loaded.setAside)
+      this.#logger.error(loaded.setAside, 'database was damaged: set aside, rebuilding from checkpoints')
 
     const networks = this.#parts.use(
-      new CniNetworks({ ...config.cni, timeoutMs: config.timeouts.cniMs }, { logger: this.#logger.child({ module: 'cni' }) }),
+      new CniNetworks(
+        { ...config.cni, timeoutMs: config.timeouts.cniMs },
+        { logger: this.#logger.child({ module: 'cni' }) },
+      ),
     )
     setStoredPodCidrs(networks, loaded)
     await networks.start()
@@ -214,7 +220,7 @@ export class Daemon implements AsyncDisposable {
   }
 
   async #serve(manager: SandboxManager, health: NodeHealth): Promise<void> {
-    const { cri, sandboxer, timeouts } = this.#config
+    const { cri, sandboxer } = this.#config
     const logger = this.#logger.child({ module: 'grpc' })
     const servers = [cri, sandboxer].map(
       ({ socket, mode, group }) => new GrpcServer({ socketPath: socket, mode, group }, { logger }),
@@ -232,7 +238,7 @@ export class Daemon implements AsyncDisposable {
     criServer?.addService(ImageService.service, {})
     sandboxerServer?.addService(loadSandboxApi().containerd.services.sandbox.v1.Controller.service, {})
     for (const server of servers) {
-      this.#parts.use({ [Symbol.asyncDispose]: () => server.close(timeouts.drainMs) })
+      this.#servers.push(server)
       await server.listen()
       server.setServing(true)
     }

@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { sleep } from '../core/deadline.ts'
-import { CodedError, errorMessage } from '../core/errors.ts'
+import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
 import { cgroupMounts, missingAncestors, removeCgroup, removeCgroupIfEmpty } from '../host/cgroup.ts'
 import { readTextIfAny, removeFile, removeTree } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
@@ -15,7 +15,8 @@ import {
   type ProcessIdentity,
   signalProcess,
 } from '../host/process.ts'
-import { run, runOk } from '../host/run.ts'
+import { runOk } from '../host/run.ts'
+import { DEFAULT_CGROUP_PARENT } from '../oci/cgroups-path.ts'
 import type { ExitWatch } from './exit-watch.ts'
 import type { ContainerRecord, ExitStatus, OciRuntime } from './types.ts'
 
@@ -23,6 +24,7 @@ const CONTAINER_PIDFILE = 'container.pid'
 const MONITOR_PIDFILE = 'conmon.pid'
 /** From SIGKILL to the end of a process; only one in uninterruptible sleep takes longer. */
 const KILL_MS = 5000
+const RESEND_MS = 100
 
 export interface ConmonOptions {
   readonly conmonPath: string
@@ -61,8 +63,8 @@ export class ConmonExecutor {
     const ownedCgroupParents = request.runtime.systemdCgroup
       ? []
       : await missingAncestors(this.#cgroupMounts, request.cgroupsPath)
-    // A parent that another container of ours made, and has to remove, is also ours to remember.
-    for (const parent of this.#parentUsers.keys()) {
+    // Also ours to remove: the default parent, and what another container of ours made.
+    for (const parent of [DEFAULT_CGROUP_PARENT, ...this.#parentUsers.keys()]) {
       if (request.cgroupsPath.startsWith(`${parent}/`) && !ownedCgroupParents.includes(parent)) {
         ownedCgroupParents.push(parent)
       }
@@ -108,8 +110,8 @@ export class ConmonExecutor {
   }
 
   /**
-   * Sends the stop signal, and SIGKILL after the grace period. Returns when the process has ended; one that has ended
-   * already is success.
+   * Sends the stop signal, again every 100 ms since a process that is only just starting may lose it, and SIGKILL after
+   * the grace period. Returns when the process has ended; one that has ended already is success.
    * @throws CodedError `FailedPrecondition` when not even SIGKILL ended it.
    */
   async stop(
@@ -117,11 +119,17 @@ export class ConmonExecutor {
     options: { readonly stopSignal: StopSignal; readonly graceMs: number },
     signal: AbortSignal,
   ): Promise<void> {
-    signalProcess(this.#libc, process, this.#options.bootId, options.stopSignal)
-    if (await this.#ends(process, options.graceMs, signal)) return
+    const end = performance.now() + options.graceMs
+    for (let left = options.graceMs; left > 0; left = end - performance.now()) {
+      signalProcess(this.#libc, process, this.#options.bootId, options.stopSignal)
+      if (await this.#ends(process, Math.min(left, RESEND_MS), signal)) return
+    }
     signalProcess(this.#libc, process, this.#options.bootId, 'SIGKILL')
     if (await this.#ends(process, KILL_MS, signal)) return
-    throw new CodedError('FailedPrecondition', `stop process ${process.pid}: it is still there ${KILL_MS} ms after SIGKILL`)
+    throw new CodedError(
+      'FailedPrecondition',
+      `stop process ${process.pid}: it is still there ${KILL_MS} ms after SIGKILL`,
+    )
   }
 
   /** Resolves when the process has ended, also when it did so while nobody was looking. */
@@ -237,12 +245,6 @@ export class ConmonExecutor {
 
 export type StopSignal = Parameters<typeof signalProcess>[3]
 
-/** Whether a runtime can be run at all, and what it says of itself. */
-export async function runtimeVersion(runtime: OciRuntime, timeoutMs: number): Promise<string> {
-  const { stdout } = await run(runtime.path, ['--version'], { timeoutMs })
-  return stdout.split('\n')[0]?.trim() ?? ''
-}
-
 function isMonitorOf(record: ContainerRecord, pid: number): boolean {
   const args = commandLine(pid)
   return basename(args[0] ?? '') === 'conmon' && args.includes(record.id) && args.includes(record.bundleDir)
@@ -274,6 +276,6 @@ function cgroupDirectory(record: ContainerRecord): string {
 async function isMissing(path: string): Promise<boolean> {
   return access(path).then(
     () => false,
-    (error: NodeJS.ErrnoException) => error.code === 'ENOENT',
+    (error: unknown) => errnoOf(error) === 'ENOENT',
   )
 }

@@ -2,13 +2,14 @@ import { type FSWatcher, statSync, watch } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
+import { abortReason } from '../core/deadline.ts'
 import { errnoOf, errorMessage } from '../core/errors.ts'
 import { isAlive, type ProcessIdentity } from '../host/process.ts'
 import type { ExitStatus } from './types.ts'
 
 const SWEEP_MS = 1000
 /** How long after the end of a process its monitor may take to write down the exit status. */
-const MONITOR_GRACE_MS = 2000
+const MONITOR_GRACE_MS = 1000
 
 interface Watched {
   readonly process: ProcessIdentity
@@ -51,7 +52,7 @@ export class ExitWatch implements Disposable {
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
         this.#watched.delete(id)
-        reject(signal.reason)
+        reject(abortReason(signal))
       }
       signal.addEventListener('abort', onAbort, { once: true })
       this.#watched.set(id, {

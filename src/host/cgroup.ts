@@ -20,7 +20,10 @@ export function cgroupMounts(): string[] {
  * Whoever makes the cgroup makes them too, and has to remove them when they are empty again.
  */
 export async function missingAncestors(mounts: readonly string[], path: string): Promise<string[]> {
-  const parts = path.split('/').filter((part) => part !== '').slice(0, -1)
+  const parts = path
+    .split('/')
+    .filter((part) => part !== '')
+    .slice(0, -1)
   const missing: string[] = []
   for (let depth = parts.length; depth > 0; depth--) {
     const ancestor = `/${parts.slice(0, depth).join('/')}`
@@ -31,8 +34,15 @@ export async function missingAncestors(mounts: readonly string[], path: string):
 }
 
 /** Whether the cgroup exists in any hierarchy. */
-export async function exists(mounts: readonly string[], path: string): Promise<boolean> {
-  const found = await Promise.all(mounts.map((mount) => access(join(mount, path)).then(() => true, () => false)))
+async function exists(mounts: readonly string[], path: string): Promise<boolean> {
+  const found = await Promise.all(
+    mounts.map((mount) =>
+      access(join(mount, path)).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  )
   return found.includes(true)
 }
 

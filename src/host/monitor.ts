@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Readable } from 'node:stream'
-import { deadline } from '../core/deadline.ts'
+import { abortReason, deadline } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 
 const SYNC_FD = 3
@@ -56,7 +56,7 @@ function firstLine(child: ChildProcess, signal: AbortSignal): Promise<{ line: st
     child.once('error', (error) => {
       reject(new CodedError('Unavailable', `launch ${child.spawnfile}: ${errorMessage(error)}`, { cause: error }))
     })
-    const onAbort = (): void => reject(signal.reason)
+    const onAbort = (): void => reject(abortReason(signal))
     signal.addEventListener('abort', onAbort, { once: true })
     sync.once('close', () => signal.removeEventListener('abort', onAbort))
   })

@@ -93,5 +93,7 @@ export function cgroupsOf(pid: number): string[] {
 
 /** The pids of all processes, at the time of the call. */
 export function listPids(): number[] {
-  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number)
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
 }

@@ -1,7 +1,8 @@
 import { invalidField } from '../core/errors.ts'
 
 const FIELD = 'config.linux.cgroup_parent'
-const DEFAULT_PARENT = '/sandboxerd'
+/** Where the cgroups of pods without a parent of their own lie. */
+export const DEFAULT_CGROUP_PARENT = '/sandboxerd'
 const DEFAULT_SLICE = 'system.slice'
 /** systemd allows `:` in a name; here it would separate the three parts of the path. Dashes are the levels. */
 const SLICE_NAME = /^(?:-|[A-Za-z0-9_.\\]+(?:-[A-Za-z0-9_.\\]+)*)\.slice$/
@@ -40,7 +41,7 @@ function cgroupfsPath(parts: readonly string[], input: CgroupsPathInput): string
     throw invalidField(FIELD, `is a systemd slice, but the cgroup driver is cgroupfs: ${input.cgroupParent}`)
   }
   // Always absolute: runtimes disagree on what a relative path hangs under.
-  const parent = parts.length === 0 ? DEFAULT_PARENT : `/${parts.join('/')}`
+  const parent = parts.length === 0 ? DEFAULT_CGROUP_PARENT : `/${parts.join('/')}`
   return `${parent}/${input.id}`
 }
 

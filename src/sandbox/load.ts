@@ -194,7 +194,7 @@ class Evidence {
 }
 
 function unknownStatus(): SandboxStatus {
-  return { state: 'UNKNOWN', visible: true, process: null, exit: null, steps: [] }
+  return { state: 'UNKNOWN', visible: true, process: null, exit: null, steps: [], failure: '' }
 }
 
 /** A stand-in for a sandbox of which only the id is known. The names are such that no kubelet has a pod for them. */

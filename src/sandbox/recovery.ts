@@ -81,9 +81,7 @@ export class Recovery {
     // A running sandbox has all it was given; what its ledger lacks was taken out by somebody else.
     const known = new Set(sandbox.entries.map(({ seq }) => seq))
     const missing = data.resources.flatMap(({ kind, record }, seq) =>
-      known.has(seq)
-        ? []
-        : [{ sandboxId: sandbox.id, seq, kind, state: 'held' as const, record, bootId: data.bootId }],
+      known.has(seq) ? [] : [{ sandboxId: sandbox.id, seq, kind, state: 'held' as const, record, bootId: data.bootId }],
     )
     if (missing.length === 0) return
     sandbox.quarantine(`ledger: ${missing.map(({ kind }) => kind).join(', ')} is missing`)

@@ -35,7 +35,11 @@ export class Releaser {
 
   constructor(
     options: { readonly budgetMs: number },
-    deps: { readonly kinds: readonly ResourceKind<unknown>[]; readonly failpoints: Failpoints; readonly logger: Logger },
+    deps: {
+      readonly kinds: readonly ResourceKind<unknown>[]
+      readonly failpoints: Failpoints
+      readonly logger: Logger
+    },
   ) {
     this.#budgetMs = options.budgetMs
     this.#kinds = new Map(deps.kinds.map((kind) => [kind.kind, kind]))
@@ -66,7 +70,12 @@ export class Releaser {
       if (detached || !options.keepNetnsForCni) await releaseKind('netns')
     }
     const unknown = wanted.map(({ kind }) => kind).filter((kind) => !ALL_KINDS.includes(kind))
-    await Promise.all([releaseKind('controller'), network(), releaseKind('shm'), ...[...new Set(unknown)].map(releaseKind)])
+    await Promise.all([
+      releaseKind('controller'),
+      network(),
+      releaseKind('shm'),
+      ...[...new Set(unknown)].map(releaseKind),
+    ])
     const left = entries.filter((entry) => entry.kind !== 'directory' && !released.includes(entry))
     if (left.length === 0) await releaseKind('directory')
     return { released, owed }

@@ -6,17 +6,18 @@ import type { Controller, ControllerRecord, SandboxSpec } from '../controller/co
 import { sandboxIps } from '../cni/result.ts'
 import { CodedError } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
+import { Group } from '../core/group.ts'
 import type { Sealer } from '../core/seal.ts'
 import { readTextIfAny } from '../host/files.ts'
 import type { ProcessIdentity } from '../host/process.ts'
-import type { NetnsPins, NetnsRecord } from '../netns/netns.ts'
+import type { NetnsPins } from '../netns/netns.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 import type { CniRecord } from './kinds/cni.ts'
-import type { ControlledRecord } from './kinds/controlled.ts'
-import type { Directories, DirectoryRecord } from './kinds/directory.ts'
-import type { ShmMounts, ShmRecord } from './kinds/shm.ts'
+import type { Directories } from './kinds/directory.ts'
+import type { ShmMounts } from './kinds/shm.ts'
 import { type SandboxPaths, type SandboxRoots, sandboxPaths } from './paths.ts'
 import { hostnameFor, hostsFile, resolvConf } from './pod-files.ts'
+import { intents, planResources, type Resources } from './resources.ts'
 import { Sandbox, type SandboxDeps } from './sandbox.ts'
 import { type CheckpointData, encodeMetadata, type NetworkSetting, networkSubject } from './status.ts'
 import type { Steps } from './steps.ts'
@@ -49,13 +50,12 @@ export interface RunPlan {
   readonly runtimeHandler: string
 }
 
-/** Every resource of the sandbox, as it will be in the ledger. */
-interface Resources {
-  readonly directories: readonly DirectoryRecord[]
-  readonly shm: ShmRecord | null
-  readonly netns: NetnsRecord | null
-  readonly attachments: readonly CniRecord[]
-  readonly controlled: ControlledRecord
+/** Who has to know of a sandbox before its run has ended. */
+export interface RunObserver {
+  /** It is on record, and may own something from here on. */
+  recorded(sandbox: Sandbox): void
+  /** It runs: whoever watches for its end does so from here on. */
+  started(sandbox: Sandbox, process: ProcessIdentity | null): void
 }
 
 /**
@@ -69,14 +69,16 @@ export class RunSequence {
   readonly #deps: RunDeps
   readonly #plan: RunPlan
   readonly #steps: Steps
+  readonly #observer: RunObserver
   readonly #paths: SandboxPaths
   readonly #spec: SandboxSpec
   #sandbox: Sandbox | undefined
   #planned: ControllerRecord | undefined
 
-  constructor(plan: RunPlan, steps: Steps, options: RunOptions, deps: RunDeps) {
+  constructor(plan: RunPlan, steps: Steps, observer: RunObserver, options: RunOptions, deps: RunDeps) {
     this.#plan = plan
     this.#steps = steps
+    this.#observer = observer
     this.#options = options
     this.#deps = deps
     const { metadata } = plan
@@ -91,6 +93,7 @@ export class RunSequence {
         nodeHostname: nodeHostname(),
       }),
       runtimeHandler: plan.runtimeHandler,
+      sandboxer: metadata.sandboxer,
       netnsPath: metadata.netnsPath,
       stateDir: this.#paths.stateDir,
       shmPath: this.#paths.shm,
@@ -110,28 +113,21 @@ export class RunSequence {
 
   /**
    * Runs all steps; the sandbox then runs.
-   * @param onStarted called with the process as soon as it runs: whoever watches for its end does so from here on.
+   * @throws CodedError what the failing step threw; then nothing is being made any more, and what was made is in the
+   * ledger of the {@link sandbox}.
    */
-  async run(signal: AbortSignal, onStarted: (sandbox: Sandbox, process: ProcessIdentity | null) => void): Promise<void> {
+  async run(signal: AbortSignal): Promise<void> {
     const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> => this.#steps.run(name, signal, work)
-    const { controller } = this.#plan
-
     await step('ensureSandboxImageExists', () => this.#deps.ensurePauseImage(signal))
     const resources = await step('updateSandboxConfig', () => this.#planResources())
-    const entries = this.#entries(resources)
-    const checkpoint = await step('prepareSandboxCheckpoint', () => this.#checkpoint(resources))
+    const entries = intents(resources, this.#plan.metadata.id, this.#options.bootId)
+    const checkpoint = await step('prepareSandboxCheckpoint', () => this.#checkpoint(entries))
     const sandbox = await step('recordIntent', () => this.#insert(checkpoint.hash, entries))
-    await this.#make(sandbox, resources, checkpoint, controller, signal, onStarted)
+    await this.#make(sandbox, resources, checkpoint, signal)
   }
 
-  async #make(
-    sandbox: Sandbox,
-    resources: Resources,
-    checkpoint: Checkpoint,
-    controller: Controller,
-    signal: AbortSignal,
-    onStarted: (sandbox: Sandbox, process: ProcessIdentity | null) => void,
-  ): Promise<void> {
+  async #make(sandbox: Sandbox, resources: Resources, checkpoint: Checkpoint, signal: AbortSignal): Promise<void> {
+    const { controller } = this.#plan
     // One that fails stops the others: nothing may still be made when the caller takes everything back.
     const group = new Group(signal)
     const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> =>
@@ -149,7 +145,7 @@ export class RunSequence {
       const created = ready.then(() =>
         step('createController', () => controller.create(record, this.#spec, group.signal)),
       )
-      const started = created.then(() => step('startController', () => this.#start(sandbox, record, onStarted, group)))
+      const started = created.then(() => step('startController', () => this.#start(sandbox, record, group.signal)))
       const [networks, process] = await group.settled(Promise.all([attached, started, files, network]))
       await step('save', () => this.#save(sandbox, networks, process))
     } finally {
@@ -159,45 +155,17 @@ export class RunSequence {
 
   async #planResources(): Promise<Resources> {
     const { metadata, controller } = this.#plan
-    const ownsIpc = metadata.config.linux?.security_context?.namespace_options?.ipc !== 'NODE'
-    const cni = metadata.netMode === 'cni'
-    const pod = { id: metadata.id, netnsPath: metadata.netnsPath, config: metadata.config }
-    const attachments = cni ? this.#deps.networks.plan(pod) : []
     this.#planned = await controller.plan(this.#spec)
-    return {
-      directories: [{ path: this.#paths.rootDir }, { path: this.#paths.stateDir }],
-      shm: ownsIpc ? { path: this.#paths.shm } : null,
-      netns: cni ? this.#deps.netns.plan(metadata.id) : null,
-      attachments: attachments.map((attachment) => ({ attachment, result: null })),
-      controlled: { sandboxer: controller.name, record: this.#planned },
-    }
-  }
-
-  #entries(resources: Resources): LedgerEntry[] {
-    const records: [kind: string, record: unknown][] = [
-      ...resources.directories.map((record): [string, unknown] => ['directory', record]),
-      ...(resources.shm ? [['shm', resources.shm] satisfies [string, unknown]] : []),
-      ...(resources.netns ? [['netns', resources.netns] satisfies [string, unknown]] : []),
-      ...resources.attachments.map((record): [string, unknown] => ['cni', record]),
-      ['controller', resources.controlled],
-    ]
-    return records.map(([kind, record], seq) => ({
-      sandboxId: this.#plan.metadata.id,
-      seq,
-      kind,
-      state: 'intended' as const,
-      record,
-      bootId: this.#options.bootId,
-    }))
+    return planResources(metadata, this.#paths, { sandboxer: controller.name, record: this.#planned }, this.#deps)
   }
 
   /** Seals what names, stops and removes the sandbox without the database, and reads it back before it is trusted. */
-  #checkpoint(resources: Resources): Checkpoint {
+  #checkpoint(entries: readonly LedgerEntry[]): Checkpoint {
     const { metadata } = this.#plan
     const data: CheckpointData = {
       metadata: JSON.parse(encodeMetadata(metadata)) as unknown,
       bootId: this.#options.bootId,
-      resources: this.#entries(resources).map(({ kind, record }) => ({ kind, record })),
+      resources: entries.map(({ kind, record }) => ({ kind, record })),
     }
     const checkpoint = sealCheckpoint(this.#deps.sealer, metadata.id, data)
     const { hash } = openCheckpoint(this.#deps.sealer, metadata.id, checkpoint.text)
@@ -206,11 +174,12 @@ export class RunSequence {
   }
 
   async #insert(checkpointHash: string, entries: readonly LedgerEntry[]): Promise<Sandbox> {
-    const status = { state: 'UNKNOWN', visible: false, process: null, exit: null, steps: [] } as const
+    const status = { state: 'UNKNOWN', visible: false, process: null, exit: null, steps: [], failure: '' } as const
     const record = { metadata: this.#plan.metadata, checkpointHash, status, networks: [], entries, quarantined: '' }
     const sandbox = new Sandbox(record, this.#deps.sandboxDeps)
     await sandbox.insert()
     this.#sandbox = sandbox
+    this.#observer.recorded(sandbox)
     return sandbox
   }
 
@@ -252,27 +221,20 @@ export class RunSequence {
     return settings
   }
 
-  async #start(
-    sandbox: Sandbox,
-    record: ControllerRecord,
-    onStarted: (sandbox: Sandbox, process: ProcessIdentity | null) => void,
-    group: Group,
-  ): Promise<ProcessIdentity | null> {
-    const process = await this.#plan.controller.start(record, group.signal)
-    onStarted(sandbox, process)
+  async #start(sandbox: Sandbox, record: ControllerRecord, signal: AbortSignal): Promise<ProcessIdentity | null> {
+    const process = await this.#plan.controller.start(record, signal)
+    this.#observer.started(sandbox, process)
     return process
   }
 
   /** One commit: the sandbox runs, and everything that was intended is held. */
-  async #save(
-    sandbox: Sandbox,
-    networks: readonly NetworkSetting[],
-    process: ProcessIdentity | null,
-  ): Promise<void> {
+  async #save(sandbox: Sandbox, networks: readonly NetworkSetting[], process: ProcessIdentity | null): Promise<void> {
     const held = sandbox.entries.map((entry) => {
       if (entry.kind !== 'cni') return { ...entry, state: 'held' as const }
       const { attachment } = entry.record as CniRecord
-      const setting = networks.find(({ network, ifName }) => network === attachment.network && ifName === attachment.ifName)
+      const setting = networks.find(
+        ({ network, ifName }) => network === attachment.network && ifName === attachment.ifName,
+      )
       return { ...entry, state: 'held' as const, record: { attachment, result: setting?.result ?? null } }
     })
     await sandbox.save({
@@ -287,6 +249,10 @@ export class RunSequence {
       networks,
       put: held,
     })
+    const { exit } = sandbox.status
+    if (exit) {
+      throw new CodedError('Internal', `run pod sandbox ${sandbox.metadata.name}: it ended at once, code ${exit.code}`)
+    }
   }
 
   /** The second source of the pod's addresses, for a node that has lost its database. */
@@ -295,49 +261,5 @@ export class RunSequence {
     const { text } = sealCheckpoint(this.#deps.sealer, networkSubject(this.#plan.metadata.id), networks)
     const ips = networks.flatMap(({ result, ifName }) => sandboxIps(result, ifName))
     await Promise.all([writeFile(this.#paths.networkSettings, text, { mode: 0o600 }), this.#writeHosts(ips)])
-  }
-}
-
-/** Works that go on at the same time: the first that fails aborts the others, and all have ended before it is told. */
-class Group implements Disposable {
-  readonly #controller = new AbortController()
-  readonly #works: Promise<unknown>[] = []
-  readonly #parent: AbortSignal
-  readonly #onAbort = (): void => this.#controller.abort(this.#parent.reason)
-
-  constructor(parent: AbortSignal) {
-    this.#parent = parent
-    if (parent.aborted) this.#onAbort()
-    else parent.addEventListener('abort', this.#onAbort, { once: true })
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal
-  }
-
-  add<T>(work: Promise<T>): Promise<T> {
-    const watched = work.catch((error: unknown) => {
-      this.#controller.abort(error)
-      throw error
-    })
-    this.#works.push(watched)
-    return watched
-  }
-
-  async settled<T>(all: Promise<T>): Promise<T> {
-    try {
-      return await all
-    } catch (error) {
-      // Works that were already queued behind others may have joined since.
-      for (let count = -1; count !== this.#works.length; ) {
-        count = this.#works.length
-        await Promise.allSettled(this.#works)
-      }
-      throw this.#controller.signal.aborted ? this.#controller.signal.reason : error
-    }
-  }
-
-  [Symbol.dispose](): void {
-    this.#parent.removeEventListener('abort', this.#onAbort)
   }
 }

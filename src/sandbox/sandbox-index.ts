@@ -51,7 +51,8 @@ export function isReady({ status, quarantined }: Sandbox): boolean {
 /** All conditions of the filter must hold; the id may be the beginning of one. */
 export function matches(sandbox: Sandbox, filter: SandboxFilter): boolean {
   if (filter.id !== undefined && !sandbox.id.startsWith(filter.id)) return false
-  if (filter.ready !== undefined && filter.ready !== isReady(sandbox)) return false
   const { labels } = sandbox.metadata.config
-  return Object.entries(filter.labels ?? {}).every(([key, value]) => Object.hasOwn(labels, key) && labels[key] === value)
+  return Object.entries(filter.labels ?? {}).every(
+    ([key, value]) => Object.hasOwn(labels, key) && labels[key] === value,
+  )
 }

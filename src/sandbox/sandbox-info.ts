@@ -34,6 +34,7 @@ export async function sandboxInfo(sandbox: Sandbox, deps: InfoDeps, signal: Abor
     runtimeHandler: metadata.runtimeHandler,
     netMode: metadata.netMode,
     netnsPath: metadata.netnsPath,
+    failure: status.failure,
     quarantined: sandbox.quarantined || checkpoint.problem,
     checkpoint: { path: checkpoint.path, hash: checkpoint.hash, valid: checkpoint.valid, problem: checkpoint.problem },
     cniResult: sandbox.networks,

@@ -80,8 +80,18 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
       const sandbox = new Sandbox(record, this.#deps.run.sandboxDeps)
       this.#index.add(sandbox)
       this.#recovery.adopt(sandbox)
-      if (!hasRow) await sandbox.insert()
+      if (!hasRow) await this.#insertFound(sandbox)
       if (record.metadata.createdAtNs > this.#lastCreatedAtNs) this.#lastCreatedAtNs = record.metadata.createdAtNs
+    }
+  }
+
+  /** Puts a sandbox that was found without a row on record again. Without one it is still there to be removed. */
+  async #insertFound(sandbox: Sandbox): Promise<void> {
+    try {
+      await sandbox.insert()
+      this.#deps.logger.warn({ sandboxId: sandbox.id }, 'sandbox had no row: restored from what was found of it')
+    } catch (error) {
+      sandbox.quarantine(errorMessage(error))
     }
   }
 
@@ -101,7 +111,8 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     signal: AbortSignal,
   ): Promise<string> {
     signal.throwIfAborted()
-    const plan = this.#plan(request)
+    const steps = new Steps('run', this.#deps.run.failpoints)
+    const plan = steps.plan('prepareSandboxData', () => this.#plan(request))
     const { name } = plan.metadata
     const fingerprint = fingerprintOf(request)
     const underWay = this.#runs.get(name)
@@ -111,18 +122,20 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     }
     const existing = this.#index.byName(name)
     if (existing) {
-      const id = await this.#reuse(existing, fingerprint)
+      const id = await waitFor(this.#reuse(existing, fingerprint), signal)
       if (id !== undefined) return id
       // Several callers may have waited for the one before to go: only the first begins anew.
       return this.run(request, signal)
     }
-    const promise = this.#runToItsEnd(plan).finally(() => this.#runs.delete(name))
+    const promise = this.#runToItsEnd(plan, steps).finally(() => this.#runs.delete(name))
+    // It goes on, and may fail, also when nobody waits for it any more.
+    promise.catch(() => undefined)
     this.#runs.set(name, { fingerprint, promise })
     return waitFor(promise, signal)
   }
 
   async stop(id: string, signal: AbortSignal): Promise<void> {
-    const sandbox = this.#index.find(id)
+    const sandbox = this.#visible(id)
     if (!sandbox) return
     await waitFor(
       this.#operations.run(sandbox.id, 'stop', () => this.#stop(sandbox)),
@@ -131,7 +144,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
   }
 
   async remove(id: string, signal: AbortSignal): Promise<void> {
-    const sandbox = this.#index.find(id)
+    const sandbox = this.#visible(id)
     if (!sandbox) return
     await waitFor(
       this.#operations.run(sandbox.id, 'remove', () => this.#remove(sandbox)),
@@ -145,7 +158,11 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
 
   async info(id: string, signal: AbortSignal): Promise<SandboxInfo> {
     const { registry, controlled, run } = this.#deps
-    return sandboxInfo(this.#listed(id), { roots: this.#options.roots, sealer: run.sealer, registry, controlled }, signal)
+    return sandboxInfo(
+      this.#listed(id),
+      { roots: this.#options.roots, sealer: run.sealer, registry, controlled },
+      signal,
+    )
   }
 
   list(filter: SandboxFilter): SandboxView[] {
@@ -177,6 +194,12 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#owed[Symbol.dispose]()
     this.#closing.abort(new CodedError('Canceled', 'the daemon stops'))
+  }
+
+  /** A sandbox that is being made, or taken back, belongs to its run: nobody else has been told of it. */
+  #visible(id: string): Sandbox | undefined {
+    const sandbox = this.#index.find(id)
+    return sandbox?.status.visible ? sandbox : undefined
   }
 
   #listed(id: string): Sandbox {
@@ -227,7 +250,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
       if (fingerprintOf({ config, runtimeHandler }) === fingerprint) return existing.id
       throw nameTaken(name, 'with another configuration')
     }
-    if (isListed(existing) && existing.status.steps.length > 0) throw nameTaken(name, 'and is stopped: remove it first')
+    if (isListed(existing) && existing.status.failure === '') throw nameTaken(name, 'and is stopped: remove it first')
     // A failed creation, or a removal, that could not be finished: nobody waits for it but us.
     await this.#operations.run(existing.id, 'remove', () => this.#remove(existing))
     if (this.#index.byName(name) === existing) {
@@ -236,30 +259,30 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     return undefined
   }
 
-  async #runToItsEnd(plan: RunPlan): Promise<string> {
+  async #runToItsEnd(plan: RunPlan, steps: Steps): Promise<string> {
     const { id, name } = plan.metadata
     const log = this.#deps.logger.child({ sandboxId: id })
-    const steps = new Steps('run', this.#deps.run.failpoints)
-    const sequence = new RunSequence(plan, steps, this.#options, this.#deps.run)
+    const observer = {
+      recorded: (sandbox: Sandbox) => this.#index.add(sandbox),
+      started: (sandbox: Sandbox, process: ProcessIdentity | null) => this.#watch(sandbox, process),
+    }
+    const sequence = new RunSequence(plan, steps, observer, this.#options, this.#deps.run)
     using limit = deadline(`run pod sandbox ${name}`, this.#options.runTimeoutMs)
     try {
-      await sequence.run(limit.signal, (sandbox, process) => this.#watch(sandbox, process))
+      await sequence.run(limit.signal)
     } catch (error) {
       log.error({ name, error: errorMessage(error), steps: steps.timings }, 'pod sandbox failed')
-      if (sequence.sandbox) await this.#rollback(sequence.sandbox)
+      if (sequence.sandbox) await this.#rollback(sequence.sandbox, errorMessage(error))
       else await sequence.forget()
       throw error
     }
-    if (!sequence.sandbox) throw new CodedError('Internal', `run pod sandbox ${name}: it ran without a record`)
-    this.#index.add(sequence.sandbox)
     log.info({ name, sandboxer: plan.metadata.sandboxer, steps: steps.timings }, 'pod sandbox runs')
     return id
   }
 
-  async #rollback(sandbox: Sandbox): Promise<boolean> {
-    this.#index.add(sandbox)
+  async #rollback(sandbox: Sandbox, why: string): Promise<boolean> {
     return this.#operations.run(sandbox.id, 'rollback', async () => {
-      const gone = await this.#teardown.rollback(sandbox)
+      const gone = await this.#teardown.rollback(sandbox, why)
       this.#settle(sandbox, gone)
       return gone
     })
@@ -306,7 +329,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     try {
       const verdict = await this.#recovery.recover(sandbox)
       if (verdict === 'watch') this.#watch(sandbox, sandbox.status.process)
-      else if (verdict === 'rollback') await this.#rollback(sandbox)
+      else if (verdict === 'rollback') await this.#rollback(sandbox, 'the daemon ended while it was being created')
       else if (verdict === 'remove') await this.#operations.run(sandbox.id, 'remove', () => this.#remove(sandbox))
       else if (verdict === 'stop') await this.#operations.run(sandbox.id, 'stop', () => this.#stop(sandbox))
     } catch (error) {

@@ -82,7 +82,10 @@ export class Sandbox {
       metadata: this.metadata,
       state: this.#status.state,
       quarantined: this.#quarantined,
-      ips: this.metadata.netMode === 'host' ? [] : this.#networks.flatMap(({ result, ifName }) => sandboxIps(result, ifName)),
+      ips:
+        this.metadata.netMode === 'host'
+          ? []
+          : this.#networks.flatMap(({ result, ifName }) => sandboxIps(result, ifName)),
     }
   }
 
@@ -104,7 +107,11 @@ export class Sandbox {
 
   /** Makes a change durable, then visible; when that fails, it did not happen. One at a time, in order. */
   async save(change: SandboxChange): Promise<void> {
-    return this.#inOrder(() => this.#save(change, (error) => { throw error }))
+    return this.#inOrder(() =>
+      this.#save(change, (error) => {
+        throw error
+      }),
+    )
   }
 
   /**
@@ -112,7 +119,11 @@ export class Sandbox {
    * holds in memory all the same, and is written with the next one. After a crash it is found out, or done, again.
    */
   async note(change: SandboxChange): Promise<void> {
-    return this.#inOrder(() => this.#save(change, (_error, changes) => { this.#unsaved = changes }))
+    return this.#inOrder(() =>
+      this.#save(change, (_error, changes) => {
+        this.#unsaved = changes
+      }),
+    )
   }
 
   /** Removes the sandbox from the database, with its ledger entries: everything it owned has been given back. */

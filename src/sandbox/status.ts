@@ -19,6 +19,8 @@ export interface SandboxStatus {
   readonly process: ProcessIdentity | null
   readonly exit: ExitStatus | null
   readonly steps: readonly StepTiming[]
+  /** Why RunPodSandbox failed, for a sandbox of which that could not be taken back whole; `''` otherwise. */
+  readonly failure: string
 }
 
 /** The result of one network attachment. */
@@ -44,8 +46,8 @@ export function networkSubject(sandboxId: string): string {
 }
 
 /** What the database keeps of a status beside its state. */
-export function encodeStatus({ state: _, ...rest }: SandboxStatus): string {
-  return canonicalJson(rest)
+export function encodeStatus(status: SandboxStatus): string {
+  return canonicalJson({ ...status, state: undefined })
 }
 
 /** @throws Error when the text is not what {@link encodeStatus} wrote. */

@@ -24,6 +24,16 @@ export class Steps {
     return [...this.#running]
   }
 
+  /** Takes the time of a step that does nothing outside the process. */
+  plan<T>(name: string, work: () => T): T {
+    const start = performance.now()
+    try {
+      return work()
+    } finally {
+      this.#record(name, start)
+    }
+  }
+
   async run<T>(name: string, signal: AbortSignal, work: () => T | Promise<T>): Promise<T> {
     signal.throwIfAborted()
     await this.#failpoints.hit(`${this.#operation}.${name}.before`, signal)
@@ -35,12 +45,13 @@ export class Steps {
       return result
     } finally {
       this.#running.delete(name)
-      this.#timings.push({
-        name,
-        startMs: round(start - this.#begin),
-        durationMs: round(performance.now() - start),
-      })
+      this.#record(name, start)
     }
+  }
+
+  #record(name: string, start: number): void {
+    const durationMs = round(performance.now() - start)
+    this.#timings.push({ name, startMs: round(start - this.#begin), durationMs })
   }
 }
 

@@ -4,8 +4,7 @@ import { deadline } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import type { ExitStatus } from '../executor/types.ts'
-import type { ControlledRecord } from './kinds/controlled.ts'
-import type { ControlledSandboxes } from './kinds/controlled.ts'
+import type { ControlledRecord, ControlledSandboxes } from './kinds/controlled.ts'
 import { ALL_KINDS, type Release, type Releaser, RUNNING_KINDS } from './release.ts'
 import type { Sandbox } from './sandbox.ts'
 
@@ -67,8 +66,8 @@ export class Teardown {
     return this.#releaseAll(sandbox)
   }
 
-  /** Takes back a sandbox whose creation did not end well. Returns whether nothing is left of it. */
-  async rollback(sandbox: Sandbox): Promise<boolean> {
+  /** Takes back a sandbox whose creation did not end well, and why. Returns whether nothing is left of it. */
+  async rollback(sandbox: Sandbox, why: string): Promise<boolean> {
     try {
       await this.#end(sandbox)
     } catch (error) {
@@ -76,7 +75,7 @@ export class Teardown {
     }
     if (await this.#releaseAll(sandbox)) return true
     // Somebody has to see it, to stop and remove it.
-    await sandbox.note({ status: (current) => ({ ...current, state: 'STOPPED', visible: true }) })
+    await sandbox.note({ status: (current) => ({ ...current, state: 'STOPPED', visible: true, failure: why }) })
     return false
   }
 
@@ -124,7 +123,10 @@ export class Teardown {
       return this.#deps.controlled.parse(record)
     } catch (error) {
       if (error instanceof CodedError) {
-        this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'controller record cannot be read')
+        this.#deps.logger.error(
+          { sandboxId: sandbox.id, error: errorMessage(error) },
+          'controller record cannot be read',
+        )
         return null
       }
       throw error
@@ -143,5 +145,7 @@ function endedNow(hadNoProcess: boolean): ExitStatus {
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
 }

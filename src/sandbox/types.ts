@@ -51,7 +51,6 @@ export type SandboxInfo = Readonly<Record<string, unknown>>
 export interface SandboxFilter {
   /** The whole id or the beginning of it. */
   readonly id?: string
-  readonly ready?: boolean
   readonly labels?: Readonly<Record<string, string>>
 }
 

@@ -87,9 +87,8 @@ export class FakeSandboxes implements Sandboxes {
 
   list(filter: SandboxFilter): SandboxView[] {
     return this.views.filter(
-      ({ metadata, state }) =>
+      ({ metadata }) =>
         metadata.id.startsWith(filter.id ?? '') &&
-        (filter.ready === undefined || filter.ready === (state === 'RUNNING')) &&
         Object.entries(filter.labels ?? {}).every(([key, value]) => metadata.config.labels[key] === value),
     )
   }

@@ -25,7 +25,8 @@ export class Directories implements ResourceKind<DirectoryRecord> {
   /** A recursive delete follows from this record: it may only be a sandbox's own directory. */
   parse(record: unknown): DirectoryRecord {
     const path = (record as Partial<DirectoryRecord> | null)?.path
-    if (typeof path === 'string' && this.#parents.includes(dirname(path)) && /\/[0-9a-f]{64}$/.test(path)) return { path }
+    if (typeof path === 'string' && this.#parents.includes(dirname(path)) && /\/[0-9a-f]{64}$/.test(path))
+      return { path }
     throw new CodedError('DataLoss', `directory record: ${JSON.stringify(record)} is not the directory of a sandbox`)
   }
 

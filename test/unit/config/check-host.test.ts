@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { checkHost } from '../../../src/config/check-host.ts'
-import { groupId } from '../../../src/config/group.ts'
+import { groupId } from '../../../src/host/group.ts'
 import { parseConfig } from '../../../src/config/parse.ts'
 
 let dir: string

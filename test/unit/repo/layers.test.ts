@@ -20,7 +20,7 @@ const LEVELS: readonly (readonly string[])[] = [
 const ALSO: Readonly<Record<string, readonly string[]>> = {
   cli: ['config'],
   daemon: ['config', 'cli'],
-  config: ['core'],
+  config: ['core', 'host'],
 }
 /** Types, and nothing that runs, across a level: these describe what `daemon` hands over. */
 const TYPES_OF: Readonly<Record<string, readonly string[]>> = { controller: ['executor'], telemetry: ['config'] }
