@@ -4,16 +4,23 @@ import { dirname } from 'node:path'
 import { errnoOf, errorMessage } from '../core/errors.ts'
 import type { Config } from './config.ts'
 import { groupId } from '../host/group.ts'
+import { IMAGE_TOOLS } from './image-tools.ts'
 import { BUILT_IN_SANDBOXERS } from './schema.ts'
 
 /** The places that are looked at besides those of the configuration. */
 export interface HostFiles {
   readonly groupFile: string
+  /** What a pause image is fetched and unpacked with. */
+  readonly imageTools: readonly string[]
   /** There only when systemd runs as init (sd_booted(3)). */
   readonly systemdDir: string
 }
 
-const HOST_FILES: HostFiles = { groupFile: '/etc/group', systemdDir: '/run/systemd/system' }
+const HOST_FILES: HostFiles = {
+  groupFile: '/etc/group',
+  imageTools: Object.values(IMAGE_TOOLS),
+  systemdDir: '/run/systemd/system',
+}
 
 /**
  * Holds the configuration against the machine: are the programs there, do the groups exist, can the directories be made?
@@ -28,9 +35,7 @@ export async function checkHost(config: Config, files: HostFiles = HOST_FILES): 
   const checks = [
     ...handlers.map(([name, { runtime }]) => keyed(`runtimes.${name}.runtime`, executableProblem(runtime))),
     ...(handlers.length === 0 ? [] : [keyed('conmon.path', executableProblem(config.conmon.path))]),
-    ...(handlers.length === 0 || config.pause.image !== ''
-      ? []
-      : [keyed('pause.binary', executableProblem(config.pause.binary))]),
+    ...(handlers.length === 0 ? [] : pauseChecks(config, files)),
     keyed('seccomp.default_profile', jsonProblem(config.seccomp.defaultProfile)),
     keyed('cri.group', groupProblem(config.cri.group, files.groupFile)),
     keyed('sandboxer.group', groupProblem(config.sandboxer.group, files.groupFile)),
@@ -43,6 +48,11 @@ export async function checkHost(config: Config, files: HostFiles = HOST_FILES): 
     ...(config.cgroup.driver === 'systemd' ? [keyed('cgroup.driver', systemdProblem(files.systemdDir))] : []),
   ]
   return (await Promise.all(checks)).filter((problem) => problem !== undefined)
+}
+
+function pauseChecks({ pause }: Config, { imageTools }: HostFiles): Promise<string | undefined>[] {
+  if (pause.image === '') return [keyed('pause.binary', executableProblem(pause.binary))]
+  return imageTools.map((path) => keyed('pause.image', executableProblem(path)))
 }
 
 async function keyed(key: string, check: Promise<string | undefined>): Promise<string | undefined> {

@@ -33,7 +33,8 @@ function check(toml = '', top = ''): Promise<string[]> {
     ${toml}`,
     'test.toml',
   )
-  return checkHost(config, { groupFile: join(dir, 'group'), systemdDir: join(dir, 'systemd') })
+  const imageTools = ['skopeo', 'umoci'].map((name) => join(dir, name))
+  return checkHost(config, { groupFile: join(dir, 'group'), imageTools, systemdDir: join(dir, 'systemd') })
 }
 
 describe('checkHost', () => {
@@ -85,7 +86,13 @@ describe('checkHost', () => {
   })
 
   it('asks for no built-in pause program where there is a pause image', async () => {
+    for (const name of ['skopeo', 'umoci']) await writeFile(join(dir, name), '', { mode: 0o755 })
     expect(await check('[pause]\nbinary = "/none"\nimage = "pause:3.10"')).toEqual([])
+  })
+
+  it('asks for the programs that pull a pause image where there is one', async () => {
+    await writeFile(join(dir, 'umoci'), '', { mode: 0o755 })
+    expect(await check('[pause]\nimage = "pause:3.10"')).toEqual([`pause.image: ${dir}/skopeo does not exist`])
   })
 
   it('refuses a directory below something that is none', async () => {

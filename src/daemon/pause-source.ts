@@ -1,0 +1,40 @@
+import { join } from 'node:path'
+import type { Config } from '../config/config.ts'
+import { IMAGE_TOOLS } from '../config/image-tools.ts'
+import type { PauseProgram } from '../controller/pause-container.ts'
+import { buildPauseRootfs } from '../controller/pause-rootfs.ts'
+import type { CleanupStack } from '../core/cleanup.ts'
+import { PauseImage } from '../image/pause-image.ts'
+
+/** Where pause containers get their program from. */
+export interface PauseSource {
+  /** Makes sure that {@link program} is there to be run. */
+  readonly ensure: (signal: AbortSignal) => Promise<void>
+  /** @throws CodedError `FailedPrecondition` when it has to be pulled first. */
+  readonly program: () => PauseProgram
+}
+
+/** What skopeo may need of the daemon's environment to reach a registry. */
+const REGISTRY_VARIABLES = ['HOME', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'REGISTRY_AUTH_FILE', 'SSL_CERT_DIR']
+
+/** The pause image where one is configured; otherwise the built-in root file system, which needs no registry. */
+export async function openPauseSource(config: Config, parts: CleanupStack): Promise<PauseSource> {
+  const directory = join(config.root, 'pause')
+  const { image: reference, binary, args, stopSignal } = config.pause
+  if (reference === '') {
+    const { rootfsPath, programPath } = await buildPauseRootfs(directory, binary)
+    // The configuration admits only names of signals.
+    const program = { rootfsPath, args: [programPath, ...args], stopSignal: stopSignal as NodeJS.Signals }
+    return { ensure: async () => undefined, program: () => program }
+  }
+  const names = [...REGISTRY_VARIABLES, ...REGISTRY_VARIABLES.map((name) => name.toLowerCase())]
+  const env: Record<string, string> = {}
+  for (const name of names) {
+    const value = process.env[name]
+    if (value !== undefined) env[name] = value
+  }
+  const pullTimeoutMs = config.timeouts.runPodSandboxMs
+  const image = parts.use(new PauseImage({ reference, directory, ...IMAGE_TOOLS, pullTimeoutMs, env }))
+  await image.load()
+  return { ensure: (signal) => image.ensure(signal), program: () => image.program() }
+}

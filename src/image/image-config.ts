@@ -1,0 +1,83 @@
+import { readFile } from 'node:fs/promises'
+import { constants } from 'node:os'
+import { join } from 'node:path'
+import { CodedError, errorMessage } from '../core/errors.ts'
+
+/** How the program of an image is run and made to quit. */
+export interface ImageProgram {
+  readonly args: readonly string[]
+  readonly stopSignal: keyof typeof constants.signals
+}
+
+interface Descriptor {
+  readonly digest?: unknown
+}
+
+/** The architectures of Node by their names in images (those of Go). */
+const ARCHITECTURE: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', arm: 'arm', s390x: 's390x' }
+
+/**
+ * Reads the configuration of the only image in an OCI image layout.
+ * @throws CodedError `FailedPrecondition` when the layout is not what image-spec says.
+ */
+export async function readImageConfig(layout: string): Promise<unknown> {
+  try {
+    const index = (await readJson(join(layout, 'index.json'))) as { manifests?: Descriptor[] }
+    const manifest = (await readJson(blobPath(layout, index.manifests?.[0]))) as { config?: Descriptor }
+    return await readJson(blobPath(layout, manifest.config))
+  } catch (cause) {
+    throw new CodedError('FailedPrecondition', `its OCI layout cannot be read: ${errorMessage(cause)}`, { cause })
+  }
+}
+
+/**
+ * What to run, from an image configuration (image-spec 1.0, config.md).
+ * @throws CodedError `FailedPrecondition` that says what of it cannot be run.
+ */
+export function imageProgram(image: unknown, arch: string = process.arch): ImageProgram {
+  const { config, architecture, os } = (image ?? {}) as { config?: unknown; architecture?: unknown; os?: unknown }
+  if (os !== undefined && os !== 'linux') throw absurd(`it is made for ${JSON.stringify(os)}, not for linux`)
+  const wanted = ARCHITECTURE[arch]
+  if (wanted !== undefined && architecture !== undefined && architecture !== wanted) {
+    throw absurd(`it is made for ${JSON.stringify(architecture)}, and this node is ${wanted}`)
+  }
+  const given = (config ?? {}) as { Entrypoint?: unknown; Cmd?: unknown; StopSignal?: unknown }
+  const args = [...texts('Entrypoint', given.Entrypoint), ...texts('Cmd', given.Cmd)]
+  if (args.length === 0 || args[0] === '') throw absurd('it names no command (Entrypoint, Cmd)')
+  return { args, stopSignal: stopSignal(given.StopSignal ?? '') }
+}
+
+function texts(key: string, value: unknown): string[] {
+  const list: unknown = value ?? []
+  if (isTexts(list) && !list.some((text) => text.includes('\0'))) return list
+  throw absurd(`${key} is not a list of arguments`)
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((member) => typeof member === 'string')
+}
+
+/** A name with or without SIG, or a number. */
+function stopSignal(value: unknown): ImageProgram['stopSignal'] {
+  if (value === '') return 'SIGTERM'
+  const text = String(value).toUpperCase()
+  const found = Object.entries(constants.signals).find(
+    ([name, number]) => name === text || name === `SIG${text}` || String(number) === text,
+  )
+  if (found) return found[0] as ImageProgram['stopSignal']
+  throw absurd(`StopSignal ${JSON.stringify(value)} is not a signal`)
+}
+
+function blobPath(layout: string, descriptor: Descriptor | undefined): string {
+  const [, algorithm, hex] = /^(sha256|sha512):([0-9a-f]{64,128})$/.exec(String(descriptor?.digest)) ?? []
+  if (!algorithm || !hex) throw new Error(`digest ${JSON.stringify(descriptor?.digest)}`)
+  return join(layout, 'blobs', algorithm, hex)
+}
+
+async function readJson(path: string): Promise<unknown> {
+  return JSON.parse(await readFile(path, 'utf8'))
+}
+
+function absurd(why: string): CodedError {
+  return new CodedError('FailedPrecondition', `its configuration cannot be run: ${why}`)
+}
