@@ -17,6 +17,8 @@ export interface SandboxSpec {
   readonly stateDir: string
   /** The pod's /dev/shm. */
   readonly shmPath: string
+  /** The pod's addresses, the primary one first, for a controller that wants the network set up before. */
+  readonly ips?: readonly string[]
 }
 
 /** What a controller notes down of a sandbox before it makes it: JSON, and all that `shutdown` needs. */
@@ -39,6 +41,11 @@ export interface Controller<R extends ControllerRecord = ControllerRecord> {
   /** Whether it wants the network set up before `create`; otherwise both happen at the same time. */
   readonly networkFirst: boolean
   /**
+   * Whether somebody else runs its sandboxes: there is no process to be seen, `status` may have to be waited for and may
+   * be `unknown`, and what is needed on this node for a pause process is not needed for it.
+   */
+  readonly remote: boolean
+  /**
    * Says what will be made. Nothing is made yet.
    * @throws CodedError `InvalidArgument` or `FailedPrecondition` for what this controller cannot do.
    */
@@ -50,10 +57,20 @@ export interface Controller<R extends ControllerRecord = ControllerRecord> {
   create(record: R, spec: SandboxSpec, signal: AbortSignal): Promise<void>
   /** Returns the sandbox's first process, or null when it has none. */
   start(record: R, signal: AbortSignal): Promise<ProcessIdentity | null>
+  /** The record with what only the start has told, to be kept from then on. */
+  startedRecord?(record: R): R
   /** Ends the sandbox's processes, with a grace period. Success when there are none (any more). */
   stop(record: R, process: ProcessIdentity | null, graceMs: number, signal: AbortSignal): Promise<void>
-  /** Resolves when the sandbox has ended by itself or was stopped; never for one that has no process. */
-  wait(record: R, process: ProcessIdentity | null, signal: AbortSignal): Promise<ExitStatus>
+  /**
+   * Resolves when the sandbox has ended by itself or was stopped; never for one that has no process.
+   * @param onReachable told by a remote controller whether the sandbox can be observed: first, and at each change.
+   */
+  wait(
+    record: R,
+    process: ProcessIdentity | null,
+    signal: AbortSignal,
+    onReachable?: (reachable: boolean) => void,
+  ): Promise<ExitStatus>
   status(record: R, process: ProcessIdentity | null): Promise<ControllerStatus>
   /** Removes all that is left of the sandbox, running or not. Nothing there is success. */
   shutdown(record: R, signal: AbortSignal): Promise<void>

@@ -103,7 +103,7 @@ export class PauseContainers {
     if (!found) return null
     const runtime = this.#runtimeOf(found)
     const container = { id, runtime, bundleDir, cgroupsPath: cgroupsPathIn(bundleDir, id), ownedCgroupParents: [] }
-    return { container, stopSignal: this.#options.pause().stopSignal }
+    return { container, stopSignal: this.#likelyStopSignal() }
   }
 
   adopt(record: PauseRecord): void {
@@ -175,6 +175,15 @@ export class PauseContainers {
 
   #runtimeOf(handler: { readonly runtime: string; readonly runtimeRoot: string }): OciRuntime {
     return { path: handler.runtime, root: handler.runtimeRoot, systemdCgroup: this.#options.cgroupDriver === 'systemd' }
+  }
+
+  /** Today's pause program may be an image that is not there yet; SIGKILL follows on any signal. */
+  #likelyStopSignal(): StopSignal {
+    try {
+      return this.#options.pause().stopSignal
+    } catch {
+      return 'SIGTERM'
+    }
   }
 
   #specInput(

@@ -27,6 +27,7 @@ export interface PinnedRecord extends Readonly<Record<string, unknown>> {
 export class PinnedController implements Controller<PinnedRecord> {
   readonly name = 'pinned'
   readonly networkFirst = false
+  readonly remote = false
   readonly #kernel: Kernel
   readonly #pauses: PauseContainers
   readonly #stateParent: string

@@ -10,6 +10,7 @@ export type ShimRecord = PauseRecord & Readonly<Record<string, unknown>>
 export class ShimController implements Controller<ShimRecord> {
   readonly name = 'shim'
   readonly networkFirst = false
+  readonly remote = false
   readonly #pauses: PauseContainers
   readonly #stateParent: string
 

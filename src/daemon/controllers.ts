@@ -3,9 +3,13 @@ import type { Config } from '../config/config.ts'
 import { PauseContainers, type PauseProgram, pauseTarget } from '../controller/pause-container.ts'
 import { PinnedController } from '../controller/pinned-controller.ts'
 import { ControllerRegistry } from '../controller/registry.ts'
+import { GrpcSandboxerClient } from '../controller/sandboxer-client.ts'
+import { SandboxerController } from '../controller/sandboxer-controller.ts'
 import { ShimController } from '../controller/shim-controller.ts'
+import type { CleanupStack } from '../core/cleanup.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
+import { loadCri, loadSandboxApi } from '../grpc/load.ts'
 import { readCgroupMode } from '../host/cgroup-mode.ts'
 import type { Kernel } from '../host/kernel.ts'
 import { type HostSecurityFacts, readHostSecurity } from '../host/security.ts'
@@ -24,6 +28,7 @@ export interface ControllerDeps {
 export async function buildControllers(
   config: Config,
   deps: ControllerDeps,
+  parts: CleanupStack,
 ): Promise<{ readonly registry: ControllerRegistry; readonly pauses: PauseContainers }> {
   const hostSecurity = readHostSecurity()
   const pauses = new PauseContainers(
@@ -41,7 +46,20 @@ export async function buildControllers(
   const registry = new ControllerRegistry()
   registry.register(new ShimController(options, { pauses }))
   registry.register(new PinnedController(options, { kernel: deps.kernel, pauses }))
+  for (const controller of remoteControllers(config, parts)) registry.register(controller)
   return { registry, pauses }
+}
+
+/** One for each remote sandboxer. None of them is connected to before it is needed. */
+function remoteControllers({ sandboxers, timeouts }: Config, parts: CleanupStack): SandboxerController[] {
+  const entries = Object.entries(sandboxers)
+  if (entries.length === 0) return []
+  const { Controller } = loadSandboxApi().containerd.services.sandbox.v1
+  const encodeConfig = loadCri().runtime.v1.PodSandboxConfig.serialize
+  return entries.map(([name, { address }]) => {
+    const client = parts.use(new GrpcSandboxerClient({ name, address }, { Controller }))
+    return new SandboxerController({ name, address, ...timeouts }, { client, encodeConfig })
+  })
 }
 
 /** Read once: every pod that asks for RuntimeDefault gets it. A profile that cannot be read concerns only those pods. */

@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import { loadOrCreateKey } from '../checkpoint/key.ts'
 import { CniNetworks } from '../cni/cni-networks.ts'
 import type { Config } from '../config/config.ts'
-import { buildPauseRootfs } from '../controller/pause-rootfs.ts'
 import { CleanupStack } from '../core/cleanup.ts'
 import { deadline } from '../core/deadline.ts'
 import { errorMessage } from '../core/errors.ts'
@@ -35,6 +34,7 @@ import { deriveResources } from './derive-resources.ts'
 import { collectStaleAttachments } from './cni-gc.ts'
 import { lockInstance } from './instance-lock.ts'
 import { NodeHealth } from './node-health.ts'
+import { openPauseSource } from './pause-source.ts'
 
 /** Setting up or removing a namespace or mount. */
 const KERNEL_MS = 30_000
@@ -42,8 +42,13 @@ const KERNEL_MS = 30_000
 export interface DaemonDeps {
   readonly logger: Logger
   readonly version: string
-  /** Failpoint rules (`SANDBOXERD_FAILPOINTS`); only where the configuration allows them. */
-  readonly failpoints: string
+  /** What tests may change, only where the configuration allows failpoints. */
+  readonly debug: {
+    /** Failpoint rules. */
+    readonly failpoints: string
+    /** Stands in for the kernel's boot id, so that a restart looks like a reboot; undefined for the real one. */
+    readonly bootId: string | undefined
+  }
 }
 
 /**
@@ -55,6 +60,7 @@ export class Daemon implements AsyncDisposable {
   readonly #logger: Logger
   readonly #version: string
   readonly #failpoints: Failpoints
+  readonly #bootId: string
   readonly #parts = new CleanupStack()
   readonly #closing = new AbortController()
   readonly #servers: GrpcServer[] = []
@@ -65,7 +71,8 @@ export class Daemon implements AsyncDisposable {
     this.#config = config
     this.#logger = deps.logger
     this.#version = deps.version
-    this.#failpoints = new Failpoints(config.debug.failpoints ? deps.failpoints : '')
+    this.#failpoints = new Failpoints(config.debug.failpoints ? deps.debug.failpoints : '')
+    this.#bootId = (config.debug.failpoints ? deps.debug.bootId : undefined) ?? readBootId()
   }
 
   /**
@@ -152,7 +159,7 @@ export class Daemon implements AsyncDisposable {
   ): Promise<SandboxManager> {
     const config = this.#config
     const { timeouts } = config
-    const bootId = readBootId()
+    const bootId = this.#bootId
     const roots = { root: config.root, state: config.state }
     const kernel = this.#parts.use(new Kernel({ timeoutMs: KERNEL_MS }))
     const exitsDir = join(config.state, 'exits')
@@ -163,11 +170,8 @@ export class Daemon implements AsyncDisposable {
       { conmonPath: config.conmon.path, exitsDir, runtimeTimeoutMs: timeouts.runtimeMs, bootId },
       { libc, exits },
     )
-    const { rootfsPath, programPath } = await buildPauseRootfs(join(config.root, 'pause'), config.pause.binary)
-    // The configuration admits only names of signals.
-    const stopSignal = config.pause.stopSignal as NodeJS.Signals
-    const pause = { rootfsPath, args: [programPath, ...config.pause.args], stopSignal }
-    const { registry, pauses } = await buildControllers(config, { executor, kernel, pause: () => pause })
+    const pause = await openPauseSource(config, this.#parts)
+    const { registry, pauses } = await buildControllers(config, { executor, kernel, pause: pause.program }, this.#parts)
 
     const logger = this.#logger.child({ module: 'sandbox' })
     const netns = new NetnsPins({ directory: config.netnsDir }, { kernel })
@@ -204,7 +208,7 @@ export class Daemon implements AsyncDisposable {
             directories,
             shm,
             failpoints: this.#failpoints,
-            ensurePauseImage: async () => undefined,
+            ensurePauseImage: pause.ensure,
           },
           registry,
           controlled,

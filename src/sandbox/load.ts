@@ -87,6 +87,8 @@ class Evidence {
     if (!sealed) this.#problems.push('row of sandboxes: its seal does not match')
     const metadata = this.#metadata(row.metadata, sealed)
     const status = this.#status(row, sealed)
+    // A sandbox that runs owns at least its directories: nobody of ours has struck them.
+    if (ledger.length === 0 && status.state === 'RUNNING') this.#problems.push('ledger: all of its rows are missing')
     return {
       metadata,
       checkpointHash: row.checkpoint_hash,

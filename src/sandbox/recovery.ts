@@ -7,6 +7,7 @@ import type { ControlledSandboxes } from './kinds/controlled.ts'
 import type { SandboxRoots } from './paths.ts'
 import { RUNNING_KINDS } from './release.ts'
 import type { Sandbox } from './sandbox.ts'
+import type { CheckpointData } from './status.ts'
 import { verifyCheckpoint } from './verify.ts'
 
 export interface RecoveryOptions {
@@ -23,7 +24,7 @@ export interface RecoveryDeps {
 
 /** What is to be done about a sandbox once it is known how it is. */
 export type Verdict =
-  /** It runs: watch for its end. */
+  /** It runs, or is somebody else's: watch for its end. */
   | 'watch'
   /** It does not run, and nothing is owed before somebody stops or removes it. */
   | 'leave'
@@ -74,11 +75,14 @@ export class Recovery {
   async #verify(sandbox: Sandbox): Promise<void> {
     const { valid, problem, data } = await verifyCheckpoint(sandbox, this.#options.roots, this.#deps.sealer)
     if (!valid) sandbox.quarantine(problem)
+    if (sandbox.status.state === 'RUNNING' && data) await this.#restoreLedger(sandbox, data)
     if (sandbox.quarantined !== '') {
       this.#deps.logger.error({ sandboxId: sandbox.id, reason: sandbox.quarantined }, 'sandbox quarantined')
     }
-    if (sandbox.status.state !== 'RUNNING' || !data) return
-    // A running sandbox has all it was given; what its ledger lacks was taken out by somebody else.
+  }
+
+  /** A running sandbox has all it was given; what its ledger lacks was taken out by somebody else. */
+  async #restoreLedger(sandbox: Sandbox, data: CheckpointData): Promise<void> {
     const known = new Set(sandbox.entries.map(({ seq }) => seq))
     const missing = data.resources.flatMap(({ kind, record }, seq) =>
       known.has(seq) ? [] : [{ sandboxId: sandbox.id, seq, kind, state: 'held' as const, record, bootId: data.bootId }],
@@ -106,6 +110,8 @@ export class Recovery {
     try {
       const controlled = this.#deps.controlled.parse(entry.record)
       const controller = this.#deps.registry.get(controlled.sandboxer)
+      // It may take long to answer, or not do so at all: who watches it finds out, and nobody waits for that here.
+      if (controller.remote) return 'watch'
       const seen = await controller.status(controlled.record, sandbox.status.process)
       if (seen.state === 'running') {
         const { process } = seen

@@ -13,6 +13,7 @@ import type { ProcessIdentity } from '../host/process.ts'
 import type { NetnsPins } from '../netns/netns.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 import type { CniRecord } from './kinds/cni.ts'
+import type { ControlledRecord } from './kinds/controlled.ts'
 import type { Directories } from './kinds/directory.ts'
 import type { ShmMounts } from './kinds/shm.ts'
 import { type SandboxPaths, type SandboxRoots, sandboxPaths } from './paths.ts'
@@ -118,7 +119,9 @@ export class RunSequence {
    */
   async run(signal: AbortSignal): Promise<void> {
     const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> => this.#steps.run(name, signal, work)
-    await step('ensureSandboxImageExists', () => this.#deps.ensurePauseImage(signal))
+    if (!this.#plan.controller.remote) {
+      await step('ensureSandboxImageExists', () => this.#deps.ensurePauseImage(signal))
+    }
     const resources = await step('updateSandboxConfig', () => this.#planResources())
     const entries = intents(resources, this.#plan.metadata.id, this.#options.bootId)
     const checkpoint = await step('prepareSandboxCheckpoint', () => this.#checkpoint(entries))
@@ -142,9 +145,10 @@ export class RunSequence {
       )
       const ready = Promise.all([key, directories, controller.networkFirst ? attached : undefined])
       const { record } = resources.controlled
-      const created = ready.then(() =>
-        step('createController', () => controller.create(record, this.#spec, group.signal)),
-      )
+      const created = ready.then(([, , settings]) => {
+        const spec = settings ? { ...this.#spec, ips: ipsOf(settings) } : this.#spec
+        return step('createController', () => controller.create(record, spec, group.signal))
+      })
       const started = created.then(() => step('startController', () => this.#start(sandbox, record, group.signal)))
       const [networks, process] = await group.settled(Promise.all([attached, started, files, network]))
       await step('save', () => this.#save(sandbox, networks, process))
@@ -229,7 +233,12 @@ export class RunSequence {
 
   /** One commit: the sandbox runs, and everything that was intended is held. */
   async #save(sandbox: Sandbox, networks: readonly NetworkSetting[], process: ProcessIdentity | null): Promise<void> {
+    const { controller } = this.#plan
     const held = sandbox.entries.map((entry) => {
+      if (entry.kind === 'controller' && controller.startedRecord) {
+        const { sandboxer, record } = entry.record as ControlledRecord
+        return { ...entry, state: 'held' as const, record: { sandboxer, record: controller.startedRecord(record) } }
+      }
       if (entry.kind !== 'cni') return { ...entry, state: 'held' as const }
       const { attachment } = entry.record as CniRecord
       const setting = networks.find(
@@ -238,10 +247,10 @@ export class RunSequence {
       return { ...entry, state: 'held' as const, record: { attachment, result: setting?.result ?? null } }
     })
     await sandbox.save({
-      // An exit that came in the meantime stays what it is.
+      // An exit that came in the meantime stays what it is, and so does a remote peer that was lost again.
       status: (current) => ({
         ...current,
-        state: current.exit ? current.state : 'RUNNING',
+        state: current.exit || current.state === 'PENDING' ? current.state : 'RUNNING',
         visible: true,
         process,
         steps: this.#steps.timings,
@@ -259,7 +268,13 @@ export class RunSequence {
   async #writeNetworkSettings(networks: readonly NetworkSetting[]): Promise<void> {
     if (networks.length === 0) return
     const { text } = sealCheckpoint(this.#deps.sealer, networkSubject(this.#plan.metadata.id), networks)
-    const ips = networks.flatMap(({ result, ifName }) => sandboxIps(result, ifName))
-    await Promise.all([writeFile(this.#paths.networkSettings, text, { mode: 0o600 }), this.#writeHosts(ips)])
+    await Promise.all([
+      writeFile(this.#paths.networkSettings, text, { mode: 0o600 }),
+      this.#writeHosts(ipsOf(networks)),
+    ])
   }
+}
+
+function ipsOf(networks: readonly NetworkSetting[]): string[] {
+  return networks.flatMap(({ result, ifName }) => sandboxIps(result, ifName))
 }

@@ -16,6 +16,7 @@ import { type RunDeps, type RunPlan, RunSequence } from './run.ts'
 import { Sandbox } from './sandbox.ts'
 import { isListed, isReady, matches, SandboxIndex } from './sandbox-index.ts'
 import { sandboxInfo } from './sandbox-info.ts'
+import type { SandboxStatus } from './status.ts'
 import { Steps } from './steps.ts'
 import { Teardown } from './teardown.ts'
 import type { PodSandboxConfig, SandboxFilter, SandboxInfo, Sandboxes, SandboxView } from './types.ts'
@@ -341,9 +342,12 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
   /** Watches for the end of a sandbox, and puts it on record. */
   #watch(sandbox: Sandbox, process: ProcessIdentity | null): void {
     const entry = sandbox.entries.find(({ kind }) => kind === 'controller')
-    if (!entry || process === null) return
+    if (!entry) return
     const { sandboxer, record } = this.#deps.controlled.parse(entry.record)
-    const ended = this.#deps.registry.get(sandboxer).wait(record, process, this.#closing.signal)
+    const controller = this.#deps.registry.get(sandboxer)
+    if (process === null && !controller.remote) return
+    const onReachable = (reachable: boolean): void => this.#noteReachable(sandbox, reachable)
+    const ended = controller.wait(record, process, this.#closing.signal, onReachable)
     const saved = ended.then(async (exit) => {
       await sandbox.note({
         status: (current) =>
@@ -359,6 +363,22 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
       sandbox.id,
       watched.finally(() => this.#exits.delete(sandbox.id)),
     )
+  }
+
+  /** A remote sandbox that cannot be observed is neither running nor ended: nobody knows. */
+  #noteReachable(sandbox: Sandbox, reachable: boolean): void {
+    const change = (current: SandboxStatus): SandboxStatus => {
+      if (current.exit) return current
+      const isUnseen = current.state === 'PENDING' || (current.state === 'UNKNOWN' && current.visible)
+      if (reachable) return isUnseen ? { ...current, state: 'RUNNING' } : current
+      return current.state === 'RUNNING' || current.state === 'UNKNOWN' ? { ...current, state: 'PENDING' } : current
+    }
+    if (change(sandbox.status) !== sandbox.status) {
+      const log = { sandboxId: sandbox.id, sandboxer: sandbox.metadata.sandboxer }
+      if (reachable) this.#deps.logger.info(log, 'sandbox can be observed again')
+      else this.#deps.logger.warn(log, 'sandbox cannot be observed: its sandboxer does not answer')
+    }
+    void sandbox.note({ status: change })
   }
 }
 

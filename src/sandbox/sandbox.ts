@@ -43,6 +43,7 @@ export class Sandbox {
   #networks: readonly NetworkSetting[]
   #entries: ReadonlyMap<number, LedgerEntry>
   #saving: Promise<unknown> = Promise.resolve()
+  #isDeleted = false
   /** What was given back, and could not be written down yet (disk full). */
   #unsaved: readonly Change[] = []
 
@@ -132,6 +133,7 @@ export class Sandbox {
       const struck = this.entries.map(strikeEntry)
       await this.#deps.store.commit([...this.#unsaved, ...struck, { op: 'deleteSandbox', id: this.id }])
       this.#entries = new Map()
+      this.#isDeleted = true
     })
   }
 
@@ -142,6 +144,8 @@ export class Sandbox {
   }
 
   async #save(change: SandboxChange, onFailure: (error: unknown, changes: readonly Change[]) => void): Promise<void> {
+    // An end that is seen only now must not bring its row back.
+    if (this.#isDeleted) return
     const status = change.status?.(this.#status) ?? this.#status
     const changes: Change[] = [...this.#unsaved]
     if (status !== this.#status) changes.push({ op: 'putSandbox', row: this.#sandboxRow(status) })

@@ -98,8 +98,11 @@ export class Teardown {
   async #end(sandbox: Sandbox): Promise<void> {
     const { state, process } = sandbox.status
     const entry = sandbox.entries.find(({ kind }) => kind === 'controller')
+    let hasNoProcess = process === null
     if (entry && state !== 'STOPPED' && state !== 'REMOVING') {
       const controlled = this.#parse(entry.record, sandbox)
+      // What somebody else runs, or nobody knows how it was run, may have had one.
+      hasNoProcess &&= controlled !== null && !this.#deps.registry.get(controlled.sandboxer).remote
       if (controlled) {
         const { stopGraceMs, releaseMs } = this.#options
         using budget = deadline(`stop sandbox ${sandbox.id}`, stopGraceMs + releaseMs)
@@ -113,7 +116,7 @@ export class Teardown {
       status: (current) =>
         current.state === 'STOPPED' || current.state === 'REMOVING'
           ? current
-          : { ...current, state: 'STOPPED', exit: current.exit ?? endedNow(process === null) },
+          : { ...current, state: 'STOPPED', exit: current.exit ?? endedNow(hasNoProcess) },
     })
   }
 
