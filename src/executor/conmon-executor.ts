@@ -18,6 +18,7 @@ import {
 import { runOk } from '../host/run.ts'
 import { DEFAULT_CGROUP_PARENT } from '../oci/cgroups-path.ts'
 import type { ExitWatch } from './exit-watch.ts'
+import { startByFifo } from './start-fifo.ts'
 import type { ContainerRecord, ExitStatus, OciRuntime } from './types.ts'
 
 const CONTAINER_PIDFILE = 'container.pid'
@@ -95,7 +96,7 @@ export class ConmonExecutor {
     args.push('--exit-dir', this.#options.exitsDir, '--full-attach', '--log-path', 'null', '--log-level', 'warning')
     args.push('--runtime-arg', `--root=${runtime.root}`)
     if (runtime.systemdCgroup) args.push('--systemd-cgroup')
-    const answer = await launchMonitor(this.#options.conmonPath, args, {
+    const answer = await launchMonitor(this.#libc, this.#options.conmonPath, args, {
       timeoutMs: this.#options.runtimeTimeoutMs,
       signal,
     })
@@ -105,7 +106,9 @@ export class ConmonExecutor {
     return process
   }
 
+  /** Lets the process of a created container run its program. */
   async start(record: ContainerRecord, signal: AbortSignal): Promise<void> {
+    if (await startByFifo(join(record.runtime.root, record.id))) return
     await this.#runtime(record, ['start', record.id], signal)
   }
 
@@ -148,7 +151,9 @@ export class ConmonExecutor {
     const pid = Number.parseInt(text ?? '', 10)
     // The pid may be a stranger's by now; the cgroup, which carries the id, tells.
     if (Number.isNaN(pid) || !cgroupsOf(pid).some((path) => path.includes(record.id))) return null
-    return identifyProcess(pid, this.#options.bootId)
+    const process = identifyProcess(pid, this.#options.bootId)
+    // One that has ended keeps its pid and cgroup until its parent has asked for it.
+    return process && isAlive(process, this.#options.bootId) ? process : null
   }
 
   /**

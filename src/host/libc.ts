@@ -18,6 +18,14 @@ const SIOCSIFFLAGS = 0x8914
 const IFF_UP_RUNNING = 0x1 | 0x40
 const IFREQ_SIZE = 40
 const IFREQ_FLAGS = 16
+const O_RDWR = 2
+const O_CLOEXEC = 0x80000
+const WNOHANG = 1
+/** SETSIGDEF, SETSIGMASK and SETSID of spawn.h. */
+const SPAWN_FLAGS = 0x04 | 0x08 | 0x80
+/** More than glibc and musl need for a posix_spawnattr_t, a posix_spawn_file_actions_t and a sigset_t. */
+const OPAQUE_SIZE = 512
+const SIGSET_SIZE = 128
 const SYS_PIDFD_SEND_SIGNAL = 424
 const SYS_PIDFD_OPEN = 434
 
@@ -48,6 +56,26 @@ export interface Libc {
   /** A descriptor that means this very process, also when its pid is used again; the caller closes it. */
   pidfdOpen(pid: number): number
   pidfdSendSignal(pidfd: number, signal: number): void
+  /** The read end and the write end of a pipe, both closed on exec. The caller closes them. */
+  pipe(): readonly [readEnd: number, writeEnd: number]
+  /**
+   * Starts a program in a session of its own, in `/`, with default signals and nothing but the given environment and
+   * descriptors, and returns its pid. The caller reaps it with {@link Libc.reap}.
+   *
+   * Unlike fork, this copies no page tables: a fraction of a millisecond instead of several for a process of our size.
+   */
+  spawn(program: SpawnRequest): number
+  /** Whether a child that {@link Libc.spawn} started has ended, and was reaped by this call. */
+  reap(pid: number): boolean
+}
+
+export interface SpawnRequest {
+  readonly file: string
+  readonly args: readonly string[]
+  /** `NAME=value`. */
+  readonly env: readonly string[]
+  /** What the program finds at descriptors 0, 1, …: one of ours, or null for /dev/null. */
+  readonly fds: readonly (number | null)[]
 }
 
 export function loadLibc(): Libc {
@@ -85,9 +113,65 @@ export function loadLibc(): Libc {
       }
     },
     flock: (fd, operation) => void check(flock(fd, operation), 'flock', fd),
+    ...loadSpawn(lib, check),
     pidfdOpen: (pid) => check(Number(syscall(SYS_PIDFD_OPEN, pid, 0, null, 0)), 'pidfd_open', pid),
     pidfdSendSignal: (pidfd, signal) =>
       void check(Number(syscall(SYS_PIDFD_SEND_SIGNAL, pidfd, signal, null, 0)), 'pidfd_send_signal', signal),
+  }
+}
+
+type Check = (result: number, call: string, subject: string | number) => number
+
+function loadSpawn(lib: ReturnType<typeof koffi.load>, check: Check): Pick<Libc, 'pipe' | 'spawn' | 'reap'> {
+  const pipe2 = lib.func('int pipe2(_Out_ int *, int)')
+  const waitpid = lib.func('int waitpid(int, _Out_ int *, int)')
+  const posixSpawn = lib.func(
+    'int posix_spawn(_Out_ int *, const char *, void *, void *, const char **, const char **)',
+  )
+  const attrInit = lib.func('int posix_spawnattr_init(void *)')
+  const attrDestroy = lib.func('int posix_spawnattr_destroy(void *)')
+  const attrSetFlags = lib.func('int posix_spawnattr_setflags(void *, short)')
+  const attrSetSigDefault = lib.func('int posix_spawnattr_setsigdefault(void *, const void *)')
+  const attrSetSigMask = lib.func('int posix_spawnattr_setsigmask(void *, const void *)')
+  const actionsInit = lib.func('int posix_spawn_file_actions_init(void *)')
+  const actionsDestroy = lib.func('int posix_spawn_file_actions_destroy(void *)')
+  const addChdir = lib.func('int posix_spawn_file_actions_addchdir_np(void *, const char *)')
+  const addOpen = lib.func('int posix_spawn_file_actions_addopen(void *, int, const char *, int, uint32_t)')
+  const addDup = lib.func('int posix_spawn_file_actions_adddup2(void *, int, int)')
+  const everySignal = Buffer.alloc(SIGSET_SIZE, 0xff)
+  const noSignal = Buffer.alloc(SIGSET_SIZE)
+  return {
+    pipe: () => {
+      const ends: [number, number] = [-1, -1]
+      check(pipe2(ends, O_CLOEXEC), 'pipe2', '')
+      return ends
+    },
+    spawn: ({ file, args, env, fds }) => {
+      const attr = Buffer.alloc(OPAQUE_SIZE)
+      const actions = Buffer.alloc(OPAQUE_SIZE)
+      attrInit(attr)
+      actionsInit(actions)
+      try {
+        attrSetFlags(attr, SPAWN_FLAGS)
+        attrSetSigDefault(attr, everySignal)
+        attrSetSigMask(attr, noSignal)
+        addChdir(actions, '/')
+        for (const [target, fd] of fds.entries()) {
+          if (fd === null) addOpen(actions, target, '/dev/null', O_RDWR, 0)
+          else addDup(actions, fd, target)
+        }
+        const pid: [number] = [0]
+        // posix_spawn returns the error number instead of setting errno.
+        const errno = Number(posixSpawn(pid, file, actions, attr, [file, ...args, null], [...env, null]))
+        if (errno !== 0) throw new SyscallError('posix_spawn', file, errnoName(errno))
+        return pid[0]
+      } finally {
+        attrDestroy(attr)
+        actionsDestroy(actions)
+      }
+    },
+    // ECHILD (somebody else reaped it) also means that it has ended.
+    reap: (pid) => Number(waitpid(pid, [0], WNOHANG)) !== 0,
   }
 }
 

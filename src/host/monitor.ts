@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import type { Readable } from 'node:stream'
-import { abortReason, deadline } from '../core/deadline.ts'
+import { closeSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { abortReason, deadline, sleep } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
+import type { Libc } from './libc.ts'
 
 const SYNC_FD = 3
 const MAX_MESSAGE = 64 * 1024
@@ -10,54 +11,76 @@ const MAX_MESSAGE = 64 * 1024
  * Starts a program that puts itself into the background and outlives us (conmon), and returns the first line that it
  * writes to descriptor 3, which it finds in `_OCI_SYNCPIPE`. It runs in a session of its own, with nothing inherited.
  *
- * Here and not in `run`, and without execa: such a program has no end to wait for, and each start of a pod pays for it.
+ * Here and not in `run`, and without execa: such a program has no end to wait for, and every pod waits for its start.
  *
  * @throws CodedError `Unavailable` when it cannot be started or says nothing, `DeadlineExceeded`, or the abort reason.
  * It may go on in the background: whoever calls this has to have a way to find it (a pid file).
  */
 export async function launchMonitor(
+  libc: Libc,
   file: string,
   args: readonly string[],
   options: { readonly timeoutMs: number; readonly signal: AbortSignal },
 ): Promise<string> {
   using limit = deadline(`launch ${file}`, options.timeoutMs, options.signal)
   limit.signal.throwIfAborted()
-  const child = spawn(file, args, {
-    cwd: '/',
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', _OCI_SYNCPIPE: String(SYNC_FD) },
-    stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
-    detached: true,
-  })
+  const sync = libc.pipe()
+  const stderr = libc.pipe()
   try {
-    const { line, stderr } = await firstLine(child, limit.signal)
-    if (line !== '') return line
-    throw new CodedError('Unavailable', `launch ${file}: it ended without a message${stderr && `: ${stderr.trim()}`}`)
+    const env = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', `_OCI_SYNCPIPE=${SYNC_FD}`]
+    const pid = libc.spawn({ file, args, env, fds: [null, null, stderr[1], sync[1]] })
+    void reapSoon(libc, pid)
+  } catch (error) {
+    closeSync(sync[0])
+    closeSync(stderr[0])
+    throw new CodedError('Unavailable', `launch ${file}: ${errorMessage(error)}`, { cause: error })
   } finally {
-    for (const stream of child.stdio) stream?.destroy()
-    child.unref()
+    closeSync(sync[1])
+    closeSync(stderr[1])
+  }
+  using complaints = new PipeReader(stderr[0])
+  using answer = new PipeReader(sync[0])
+  const line = await answer.firstLine(limit.signal)
+  if (line !== '') return line
+  const said = complaints.text.trim()
+  throw new CodedError('Unavailable', `launch ${file}: it ended without a message${said && `: ${said}`}`)
+}
+
+/** The read end of a pipe. */
+class PipeReader implements Disposable {
+  readonly #socket: Socket
+  text = ''
+
+  constructor(fd: number) {
+    this.#socket = new Socket({ fd, readable: true, writable: false })
+    this.#socket.on('data', (data) => {
+      if (this.text.length < MAX_MESSAGE) this.text += data.toString()
+    })
+    // What was read until then is all there is.
+    this.#socket.on('error', () => this.#socket.destroy())
+  }
+
+  /** The first line, or what there is of it when all writers are gone. */
+  firstLine(signal: AbortSignal): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => reject(abortReason(signal))
+      signal.addEventListener('abort', onAbort, { once: true })
+      this.#socket.on('data', () => {
+        if (this.text.includes('\n')) this.#socket.destroy()
+      })
+      this.#socket.once('close', () => {
+        signal.removeEventListener('abort', onAbort)
+        resolve(this.text.trim())
+      })
+    })
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.destroy()
   }
 }
 
-function firstLine(child: ChildProcess, signal: AbortSignal): Promise<{ line: string; stderr: string }> {
-  // The index is that of `stdio` above; the type of the array does not know it.
-  const sync = child.stdio[SYNC_FD] as Readable
-  return new Promise((resolve, reject) => {
-    let message = ''
-    let stderr = ''
-    child.stderr?.on('data', (data: Buffer) => {
-      if (stderr.length < MAX_MESSAGE) stderr += data.toString()
-    })
-    sync.on('data', (data: Buffer) => {
-      message += data.toString()
-      if (message.includes('\n') || message.length > MAX_MESSAGE) resolve({ line: message.trim(), stderr })
-    })
-    sync.once('end', () => resolve({ line: message.trim(), stderr }))
-    sync.once('error', reject)
-    child.once('error', (error) => {
-      reject(new CodedError('Unavailable', `launch ${child.spawnfile}: ${errorMessage(error)}`, { cause: error }))
-    })
-    const onAbort = (): void => reject(abortReason(signal))
-    signal.addEventListener('abort', onAbort, { once: true })
-    sync.once('close', () => signal.removeEventListener('abort', onAbort))
-  })
+/** The process that we started ends as soon as it has put its child into the background. */
+async function reapSoon(libc: Libc, pid: number): Promise<void> {
+  for (let pause = 1; !libc.reap(pid); pause = Math.min(pause * 2, 1000)) await sleep(pause)
 }
