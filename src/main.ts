@@ -48,11 +48,8 @@ async function runDaemon(
     process.exit(1)
   })
   logger.info({ version: version(), config: file ?? 'embedded defaults', pid: process.pid }, 'starting')
-  const debug = {
-    failpoints: process.env['SANDBOXERD_FAILPOINTS'] ?? '',
-    bootId: process.env['SANDBOXERD_BOOT_ID'],
-  }
-  const daemon = await Daemon.start(config, { logger, version: version(), debug })
+  const failpoints = process.env['SANDBOXERD_FAILPOINTS'] ?? ''
+  const daemon = await Daemon.start(config, { logger, version: version(), failpoints })
   const signal = await stop
   logger.info({ signal }, 'stopping; pods go on')
   await daemon[Symbol.asyncDispose]()

@@ -42,13 +42,8 @@ const KERNEL_MS = 30_000
 export interface DaemonDeps {
   readonly logger: Logger
   readonly version: string
-  /** What tests may change, only where the configuration allows failpoints. */
-  readonly debug: {
-    /** Failpoint rules. */
-    readonly failpoints: string
-    /** Stands in for the kernel's boot id, so that a restart looks like a reboot; undefined for the real one. */
-    readonly bootId: string | undefined
-  }
+  /** Failpoint rules (`SANDBOXERD_FAILPOINTS`); only where the configuration allows them. */
+  readonly failpoints: string
 }
 
 /**
@@ -60,7 +55,6 @@ export class Daemon implements AsyncDisposable {
   readonly #logger: Logger
   readonly #version: string
   readonly #failpoints: Failpoints
-  readonly #bootId: string
   readonly #parts = new CleanupStack()
   readonly #closing = new AbortController()
   readonly #servers: GrpcServer[] = []
@@ -71,8 +65,7 @@ export class Daemon implements AsyncDisposable {
     this.#config = config
     this.#logger = deps.logger
     this.#version = deps.version
-    this.#failpoints = new Failpoints(config.debug.failpoints ? deps.debug.failpoints : '')
-    this.#bootId = (config.debug.failpoints ? deps.debug.bootId : undefined) ?? readBootId()
+    this.#failpoints = new Failpoints(config.debug.failpoints ? deps.failpoints : '')
   }
 
   /**
@@ -159,7 +152,7 @@ export class Daemon implements AsyncDisposable {
   ): Promise<SandboxManager> {
     const config = this.#config
     const { timeouts } = config
-    const bootId = this.#bootId
+    const bootId = readBootId()
     const roots = { root: config.root, state: config.state }
     const kernel = this.#parts.use(new Kernel({ timeoutMs: KERNEL_MS }))
     const exitsDir = join(config.state, 'exits')

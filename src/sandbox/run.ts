@@ -219,7 +219,10 @@ export class RunSequence {
   async #setupNetwork(resources: Resources, signal: AbortSignal): Promise<NetworkSetting[]> {
     const settings: NetworkSetting[] = []
     for (const { attachment } of resources.attachments) {
-      const result = await this.#deps.networks.add(attachment, signal)
+      signal.throwIfAborted()
+      // It ends by itself or at its own deadline, and is not ended because something else failed: a plugin that is killed
+      // may leave what no DEL finds. (host-local makes the file of an address first and writes whose it is afterwards.)
+      const result = await this.#deps.networks.add(attachment, new AbortController().signal)
       settings.push({ network: attachment.network, ifName: attachment.ifName, result })
     }
     return settings
