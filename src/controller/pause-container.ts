@@ -10,7 +10,7 @@ import { makeDirectory, readTextIfAny } from '../host/files.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import { runOk } from '../host/run.ts'
 import type { HostSecurityFacts } from '../host/security.ts'
-import { cgroupsPath } from '../oci/cgroups-path.ts'
+import { cgroupsPath, DEFAULT_CGROUP_PARENT } from '../oci/cgroups-path.ts'
 import { ociJson } from '../oci/json.ts'
 import type { NamespacePaths } from '../oci/namespaces.ts'
 import { clampOomScoreAdj, SANDBOX_OOM_SCORE_ADJ } from '../oci/oom-score.ts'
@@ -102,7 +102,13 @@ export class PauseContainers {
     const found = Object.values(this.#options.runtimes).find(({ runtimeRoot }) => existsSync(join(runtimeRoot, id)))
     if (!found) return null
     const runtime = this.#runtimeOf(found)
-    const container = { id, runtime, bundleDir, cgroupsPath: cgroupsPathIn(bundleDir, id), ownedCgroupParents: [] }
+    const container = {
+      id,
+      runtime,
+      bundleDir,
+      cgroupsPath: cgroupsPathIn(bundleDir, id),
+      ownedCgroupParents: [DEFAULT_CGROUP_PARENT],
+    }
     return { container, stopSignal: this.#likelyStopSignal() }
   }
 

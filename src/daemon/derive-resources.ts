@@ -1,7 +1,10 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import type { CniNetworks } from '../cni/cni-networks.ts'
 import type { Config } from '../config/config.ts'
-import type { PauseContainers } from '../controller/pause-container.ts'
+import type { PauseContainers, PauseRecord } from '../controller/pause-container.ts'
 import type { NetnsPins } from '../netns/netns.ts'
+import type { ControlledRecord } from '../sandbox/kinds/controlled.ts'
 import { sandboxPaths } from '../sandbox/paths.ts'
 import type { CheckpointData } from '../sandbox/status.ts'
 import type { SandboxMetadata } from '../sandbox/types.ts'
@@ -19,14 +22,22 @@ export function deriveResources(
     const netns = deps.netns.plan(metadata.id)
     const pod = { id: metadata.id, netnsPath: netns.path, config: metadata.config }
     const attachments = deps.networks.status().ready ? deps.networks.plan(pod) : []
-    const container = deps.pauses.derive(metadata.id, paths.stateDir)
+    const controlled = deriveController(paths.stateDir, deps.pauses.derive(metadata.id, paths.stateDir))
     return [
       { kind: 'directory', record: { path: paths.rootDir } },
       { kind: 'directory', record: { path: paths.stateDir } },
       { kind: 'shm', record: { path: paths.shm } },
       { kind: 'netns', record: netns },
       ...attachments.map((attachment) => ({ kind: 'cni', record: { attachment, result: null } })),
-      ...(container ? [{ kind: 'controller', record: { sandboxer: 'shim', record: container } }] : []),
+      ...(controlled ? [{ kind: 'controller', record: controlled }] : []),
     ]
   }
+}
+
+/** Pinned namespaces tell the pinned controller's sandboxes from the shim's. */
+function deriveController(stateDir: string, container: PauseRecord | null): ControlledRecord | null {
+  const pins = ['ipc', 'uts'].map((name) => (existsSync(join(stateDir, name)) ? join(stateDir, name) : ''))
+  const [ipcPath = '', utsPath = ''] = pins
+  if (ipcPath !== '' || utsPath !== '') return { sandboxer: 'pinned', record: { ipcPath, utsPath, pause: container } }
+  return container && { sandboxer: 'shim', record: { ...container } }
 }

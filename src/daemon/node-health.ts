@@ -66,10 +66,11 @@ export class NodeHealth implements NodeStatus, Disposable {
   }
 
   async #check(): Promise<void> {
-    const { runtimes, defaultRuntimeHandler, conmon } = this.#config
+    const { runtimes, defaultRuntimeHandler, conmon, pause } = this.#config
     const handler = runtimes[defaultRuntimeHandler]
+    const needed = handler?.runtime ? [handler.runtime, conmon.path, ...(pause.image === '' ? [pause.binary] : [])] : []
     try {
-      for (const path of handler?.runtime ? [handler.runtime, conmon.path] : []) await access(path, constants.X_OK)
+      for (const path of needed) await access(path, constants.X_OK)
       this.#runtime = { isTrue: true, reason: '', message: '' }
     } catch (error) {
       this.#runtime = { isTrue: false, reason: 'RuntimeNotExecutable', message: errorMessage(error) }

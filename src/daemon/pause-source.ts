@@ -4,6 +4,7 @@ import { IMAGE_TOOLS } from '../config/image-tools.ts'
 import type { PauseProgram } from '../controller/pause-container.ts'
 import { buildPauseRootfs } from '../controller/pause-rootfs.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
+import { CodedError } from '../core/errors.ts'
 import { PauseImage } from '../image/pause-image.ts'
 
 /** Where pause containers get their program from. */
@@ -21,12 +22,8 @@ const REGISTRY_VARIABLES = ['HOME', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'RE
 export async function openPauseSource(config: Config, parts: CleanupStack): Promise<PauseSource> {
   const directory = join(config.root, 'pause')
   const { image: reference, binary, args, stopSignal } = config.pause
-  if (reference === '') {
-    const { rootfsPath, programPath } = await buildPauseRootfs(directory, binary)
-    // The configuration admits only names of signals.
-    const program = { rootfsPath, args: [programPath, ...args], stopSignal: stopSignal as NodeJS.Signals }
-    return { ensure: async () => undefined, program: () => program }
-  }
+  // The configuration admits only names of signals.
+  if (reference === '') return builtIn(directory, binary, args, stopSignal as NodeJS.Signals)
   const names = [...REGISTRY_VARIABLES, ...REGISTRY_VARIABLES.map((name) => name.toLowerCase())]
   const env: Record<string, string> = {}
   for (const name of names) {
@@ -37,4 +34,30 @@ export async function openPauseSource(config: Config, parts: CleanupStack): Prom
   const image = parts.use(new PauseImage({ reference, directory, ...IMAGE_TOOLS, pullTimeoutMs, env }))
   await image.load()
   return { ensure: (signal) => image.ensure(signal), program: () => image.program() }
+}
+
+/** A node that lacks the program serves all the same: it says so when a pod wants it, and in its runtime condition. */
+async function builtIn(
+  directory: string,
+  binary: string,
+  args: readonly string[],
+  stopSignal: NodeJS.Signals,
+): Promise<PauseSource> {
+  let built: PauseProgram | undefined
+  const ensure = async (): Promise<void> => {
+    if (built) return
+    const { rootfsPath, programPath } = await buildPauseRootfs(directory, binary)
+    built = { rootfsPath, args: [programPath, ...args], stopSignal }
+  }
+  await ensure().catch(() => undefined)
+  return {
+    ensure,
+    program: () => {
+      if (built) return built
+      throw new CodedError(
+        'FailedPrecondition',
+        `use pause program ${binary}: there was none when it was last looked for`,
+      )
+    },
+  }
 }

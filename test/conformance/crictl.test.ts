@@ -1,0 +1,87 @@
+import { accessSync, constants } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { runOk } from '../../src/host/run.ts'
+import { sharedDaemon } from '../support/daemon.ts'
+
+const CRICTL = onPath('crictl')
+
+// A skipped test says nothing by itself.
+if (CRICTL === undefined) process.emitWarning('crictl is not on PATH: what it says of the daemon is not tested')
+
+describe.skipIf(CRICTL === undefined)('crictl', () => {
+  const daemon = sharedDaemon()
+
+  const crictl = async (...args: string[]): Promise<string> => {
+    const config = join(daemon().dir, 'crictl.yaml')
+    await writeFile(config, `runtime-endpoint: unix://${join(daemon().dir, 'cri.sock')}\ntimeout: 30\n`)
+    const { stdout } = await runOk(CRICTL ?? '', ['--config', config, ...args], { timeoutMs: 40_000 })
+    return stdout.trim()
+  }
+  const json = async (...args: string[]): Promise<Record<string, unknown>> =>
+    JSON.parse(await crictl(...args)) as Record<string, unknown>
+
+  const runp = async (name: string, labels: Record<string, string>, ...options: string[]): Promise<string> => {
+    const path = join(daemon().dir, `${name}.json`)
+    const metadata = { name, namespace: 'crictl', uid: `uid-${name}`, attempt: 0 }
+    await writeFile(path, JSON.stringify({ metadata, labels, annotations: { note: 'ü "quoted"' }, linux: {} }))
+    return daemon().track(await crictl('runp', ...options, path))
+  }
+
+  it('shows the version and the state of the node', async () => {
+    expect(await crictl('version')).toMatch(/RuntimeName:\s+sandboxerd[^]*RuntimeApiVersion:\s+v1/)
+    const { status, runtimeHandlers } = await json('info')
+    expect(status).toMatchObject({
+      conditions: [
+        { type: 'RuntimeReady', status: true },
+        { type: 'NetworkReady', status: true },
+      ],
+    })
+    expect(runtimeHandlers).toEqual(expect.arrayContaining([expect.objectContaining({ name: 'crun-pinned' })]))
+  })
+
+  it('runs, finds, inspects, stops and removes pods', async () => {
+    const first = await runp('first', { app: 'web', tier: 'front' })
+    const second = await runp('second', { app: 'web' }, '--runtime', 'crun-pinned')
+    const find = async (...filter: string[]): Promise<string[]> =>
+      (await crictl('pods', '--quiet', ...filter)).split('\n').filter((line) => line !== '')
+
+    expect(await find()).toEqual([second, first])
+    expect(await find('--id', first.slice(0, 12))).toEqual([first])
+    expect(await find('--name', 'seco')).toEqual([second])
+    expect(await find('--namespace', 'crictl')).toHaveLength(2)
+    expect(await find('--label', 'app=web', '--label', 'tier=front')).toEqual([first])
+    expect(await find('--state', 'ready', '--latest')).toEqual([second])
+    expect(await find('--state', 'notready')).toEqual([])
+
+    const { status, info } = (await json('inspectp', first)) as {
+      status: { state: string; network: { ip: string }; annotations: object }
+      info: { pid: number; checkpoint: { valid: boolean }; runtimeSpec: { process: { args: string[] } } }
+    }
+    expect(status).toMatchObject({ state: 'SANDBOX_READY', annotations: { note: 'ü "quoted"' } })
+    expect(status.network.ip).toMatch(/^10\./)
+    expect(info.pid).toBeGreaterThan(1)
+    expect(info.checkpoint.valid).toBe(true)
+    expect(info.runtimeSpec.process.args).toEqual(['/catatonit', '-P'])
+
+    await crictl('stopp', first, second)
+    expect(await find('--state', 'notready')).toEqual([second, first])
+    await crictl('rmp', first, second)
+    expect(await find()).toEqual([])
+  })
+})
+
+function onPath(program: string): string | undefined {
+  return (process.env['PATH'] ?? '')
+    .split(delimiter)
+    .map((directory) => join(directory, program))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK)
+        return true
+      } catch {
+        return false
+      }
+    })
+}
