@@ -19,7 +19,7 @@ shell() {
     say "shell: skipped, shellcheck is not installed"
     return 0
   }
-  shellcheck --external-sources scripts/*.sh .ci/run
+  shellcheck --external-sources scripts/*.sh bench/*.sh .ci/run
 }
 
 # The checks read the generated types, and some tests the compiled code; what the compiler minds is for `types` to say.

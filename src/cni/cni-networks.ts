@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { deadline } from '../core/deadline.ts'
 import { CodedError, errorCode, errorMessage, invalidField } from '../core/errors.ts'
+import { type RunProgram, run } from '../host/run.ts'
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
 import { cniArgs } from './arguments.ts'
 import type { CniAttachment } from './attachment.ts'
@@ -34,6 +35,8 @@ export interface CniNetworksOptions {
 
 export interface CniNetworksDeps {
   readonly logger: Pick<Logger, 'debug' | 'info' | 'warn'>
+  /** How plugins are run; default: from the calling thread. */
+  readonly run?: RunProgram
   /** Default: inotify. */
   readonly watch?: WatchDirectory
   /** A clock that never goes back. */
@@ -66,7 +69,7 @@ export class CniNetworks implements AsyncDisposable {
     const { logger, watch = watchWithInotify, nowMs = () => performance.now() } = deps
     const { statusGraceMs = STATUS_GRACE_MS } = options
     this.#timeoutMs = options.timeoutMs
-    this.#runner = new PluginRunner(options, { logger })
+    this.#runner = new PluginRunner(options, { logger, run: deps.run ?? run })
     this.#lines = new NetworkLines(options)
     this.#directory = new NetworkDirectory(
       { ...options, statusGraceMs },

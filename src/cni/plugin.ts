@@ -5,8 +5,8 @@ import { z } from 'zod'
 import { sleep } from '../core/deadline.ts'
 import type { ErrorCode } from '../core/errors.ts'
 import { CodedError, errnoOf, errorCode, errorMessage } from '../core/errors.ts'
-import type { RunResult } from '../host/run.ts'
-import { ExecError, run } from '../host/run.ts'
+import type { RunProgram, RunResult } from '../host/run.ts'
+import { ExecError } from '../host/run.ts'
 import type { JsonObject } from './network-config.ts'
 import { pluginTypePattern } from './network-config.ts'
 import { cniVersions } from './version.ts'
@@ -69,11 +69,13 @@ const BUSY_PAUSE_MS = 100
 export class PluginRunner {
   readonly #binDirs: readonly string[]
   readonly #logger: Pick<Logger, 'debug'>
+  readonly #runProgram: RunProgram
   readonly #versions = new Map<string, { stamp: string; versions: readonly string[] }>()
 
-  constructor(options: { binDirs: readonly string[] }, deps: { logger: Pick<Logger, 'debug'> }) {
+  constructor(options: { binDirs: readonly string[] }, deps: { logger: Pick<Logger, 'debug'>; run: RunProgram }) {
     this.#binDirs = options.binDirs
     this.#logger = deps.logger
+    this.#runProgram = deps.run
   }
 
   /** Runs a plugin and returns what it printed. @throws CniPluginError */
@@ -142,7 +144,7 @@ export class PluginRunner {
 
   async #run(path: string, call: PluginCall, attempt = 0): Promise<RunResult> {
     try {
-      return await run(path, [], {
+      return await this.#runProgram(path, [], {
         env: { ...call.env, CNI_COMMAND: call.command, CNI_PATH: this.#binDirs.join(':') },
         input: JSON.stringify(call.config),
         timeoutMs: call.timeoutMs,

@@ -15,8 +15,9 @@ import { loadCri, loadSandboxApi } from '../grpc/load.ts'
 import { GrpcServer } from '../grpc/server.ts'
 import { makeDirectory } from '../host/files.ts'
 import { Kernel } from '../host/kernel.ts'
-import { loadLibc } from '../host/libc.ts'
+import { type Libc, loadLibc } from '../host/libc.ts'
 import { readBootId } from '../host/process.ts'
+import { Programs } from '../host/programs.ts'
 import { NetnsPins } from '../netns/netns.ts'
 import { CniAttachments } from '../sandbox/kinds/cni.ts'
 import { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
@@ -44,6 +45,16 @@ export interface DaemonDeps {
   readonly version: string
   /** Failpoint rules (`SANDBOXERD_FAILPOINTS`); only where the configuration allows them. */
   readonly failpoints: string
+}
+
+/** What stands below the sandboxes. */
+interface Base {
+  readonly libc: Libc
+  readonly programs: Programs
+  readonly sealer: Sealer
+  readonly store: Store
+  readonly loaded: Loaded
+  readonly networks: CniNetworks
 }
 
 /**
@@ -105,21 +116,18 @@ export class Daemon implements AsyncDisposable {
     const libc = loadLibc()
     this.#parts.use(lockInstance(libc, join(config.root, 'lock')))
     const sealer = new Sealer(await loadOrCreateKey(config.checkpointKeyFile))
-    const { store, loaded } = await Store.open(join(config.root, 'sandboxerd.db'))
-    this.#parts.use(store)
-    if (loaded.setAside)
-      this.#logger.error(loaded.setAside, 'database was damaged: set aside, rebuilding from checkpoints')
-
+    const programs = this.#parts.use(new Programs())
     const networks = this.#parts.use(
       new CniNetworks(
         { ...config.cni, timeoutMs: config.timeouts.cniMs },
-        { logger: this.#logger.child({ module: 'cni' }) },
+        { logger: this.#logger.child({ module: 'cni' }), run: programs.run },
       ),
     )
+    // Asking the plugins for their versions takes as long as opening the database.
+    const [{ store, loaded }] = await Promise.all([this.#openStore(), networks.start()])
     setStoredPodCidrs(networks, loaded)
-    await networks.start()
 
-    const manager = await this.#buildManager(libc, sealer, store, loaded, networks)
+    const manager = await this.#buildManager({ libc, programs, sealer, store, loaded, networks })
     const health = this.#parts.use(
       new NodeHealth(config, {
         networks,
@@ -133,6 +141,14 @@ export class Daemon implements AsyncDisposable {
     this.#recovered = this.#recover(manager, networks)
   }
 
+  async #openStore(): Promise<{ store: Store; loaded: Loaded }> {
+    const opened = await Store.open(join(this.#config.root, 'sandboxerd.db'))
+    this.#parts.use(opened.store)
+    const { setAside } = opened.loaded
+    if (setAside) this.#logger.error(setAside, 'database was damaged: set aside, rebuilding from checkpoints')
+    return opened
+  }
+
   async #makeDirectories(): Promise<void> {
     const { root, state, cri, sandboxer } = this.#config
     for (const directory of [root, state, sandboxesDir(root), sandboxesDir(state), join(state, 'exits')]) {
@@ -143,25 +159,21 @@ export class Daemon implements AsyncDisposable {
     if (cri.group !== '' || sandboxer.group !== '') await chmod(state, 0o711)
   }
 
-  async #buildManager(
-    libc: ReturnType<typeof loadLibc>,
-    sealer: Sealer,
-    store: Store,
-    loaded: Loaded,
-    networks: CniNetworks,
-  ): Promise<SandboxManager> {
+  async #buildManager(base: Base): Promise<SandboxManager> {
+    const { libc, programs, sealer, store, loaded, networks } = base
     const config = this.#config
     const { timeouts } = config
     const bootId = readBootId()
     const roots = { root: config.root, state: config.state }
     const kernel = this.#parts.use(new Kernel({ timeoutMs: KERNEL_MS }))
+    kernel.warmUp()
     const exitsDir = join(config.state, 'exits')
     const exits = this.#parts.use(
       new ExitWatch({ directory: exitsDir, bootId }, { logger: this.#logger.child({ module: 'executor' }) }),
     )
     const executor = new ConmonExecutor(
       { conmonPath: config.conmon.path, exitsDir, runtimeTimeoutMs: timeouts.runtimeMs, bootId },
-      { libc, exits },
+      { libc, programs, exits },
     )
     const pause = await openPauseSource(config, this.#parts)
     const { registry, pauses } = await buildControllers(config, { executor, kernel, pause: pause.program }, this.#parts)

@@ -81,15 +81,24 @@ export class Kernel implements AsyncDisposable {
     return this.#call('addresses', netnsPath)
   }
 
+  /** Starts the thread, so that the first call does not have to wait for it. */
+  warmUp(): void {
+    this.#running()
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#thread?.[Symbol.asyncDispose]()
   }
 
-  async #call<M extends keyof KernelCalls>(method: M, argument: KernelCalls[M][0]): Promise<KernelCalls[M][1]> {
+  #running(): Thread<KernelCalls> {
     if (!this.#thread || this.#thread.dead) {
       this.#thread = new Thread<KernelCalls>('kernel', new URL('./kernel-thread.ts', import.meta.url))
     }
-    const thread = this.#thread
+    return this.#thread
+  }
+
+  async #call<M extends keyof KernelCalls>(method: M, argument: KernelCalls[M][0]): Promise<KernelCalls[M][1]> {
+    const thread = this.#running()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {

@@ -20,6 +20,9 @@ export interface RunResult {
   readonly stderr: string
 }
 
+/** {@link run}, wherever it runs. */
+export type RunProgram = (file: string, args: readonly string[], options: RunOptions) => Promise<RunResult>
+
 /** A program that could not be run, was ended, or (from {@link runOk}) failed. */
 export class ExecError extends CodedError {
   override readonly name = 'ExecError'
@@ -96,7 +99,11 @@ export async function run(file: string, args: readonly string[], options: RunOpt
 
 /** Like {@link run}, but an exit code other than 0 is an {@link ExecError} `Internal` that quotes the end of stderr. */
 export async function runOk(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
-  const result = await run(file, args, options)
+  return expectSuccess(file, args, await run(file, args, options))
+}
+
+/** Turns an exit code other than 0 into an {@link ExecError} `Internal` that quotes the end of stderr. */
+export function expectSuccess(file: string, args: readonly string[], result: RunResult): RunResult {
   if (result.exitCode === 0) return result
   const why = result.stderr.trim() || result.stdout.trim()
   throw new ExecError('Internal', `run ${file} ${args.join(' ')}: exit code ${result.exitCode}: ${oneLine(why)}`, {

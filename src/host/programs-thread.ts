@@ -1,0 +1,53 @@
+import { parentPort } from 'node:worker_threads'
+import { CodedError, errnoOf } from '../core/errors.ts'
+import { answerCalls } from '../core/thread.ts'
+import { loadLibc } from './libc.ts'
+import { launchMonitor } from './monitor.ts'
+import type { ProgramCall, ProgramCalls, RunFailure } from './programs.ts'
+import { ExecError, type RunResult, run } from './run.ts'
+
+// The entry of the programs thread.
+
+const libc = loadLibc()
+const running = new Map<number, AbortController>()
+
+async function abortable<T>(key: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController()
+  running.set(key, controller)
+  try {
+    return await work(controller.signal)
+  } finally {
+    running.delete(key)
+  }
+}
+
+async function runHere({ file, args, options }: ProgramCall, signal: AbortSignal): Promise<RunResult | RunFailure> {
+  try {
+    return await run(file, args, { ...options, signal })
+  } catch (error) {
+    if (!(error instanceof ExecError)) throw error
+    const { code, message, exitCode, stderr } = error
+    return { code, message, exitCode, stderr, errno: errnoOf(error.cause) }
+  }
+}
+
+if (!parentPort) throw new Error('the programs thread has no parent')
+answerCalls(parentPort, (method, argument) => {
+  switch (method) {
+    case 'run': {
+      const call = argument as ProgramCall
+      return abortable(call.key, (signal) => runHere(call, signal))
+    }
+    case 'launch': {
+      const { key, file, args, options } = argument as ProgramCall
+      return abortable(key, (signal) => launchMonitor(libc, file, args, { timeoutMs: options.timeoutMs, signal }))
+    }
+    case 'abort': {
+      const { key, code, message } = argument as ProgramCalls['abort'][0]
+      running.get(key)?.abort(new CodedError(code, message))
+      return undefined
+    }
+    default:
+      throw new Error(`the programs thread has no call ${method}`)
+  }
+})
