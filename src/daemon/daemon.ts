@@ -114,6 +114,8 @@ export class Daemon implements AsyncDisposable {
     const config = this.#config
     await this.#makeDirectories()
     const libc = loadLibc()
+    // What we were started with is not for pods.
+    libc.closeOnExecFrom(3)
     this.#parts.use(lockInstance(libc, join(config.root, 'lock')))
     const sealer = new Sealer(await loadOrCreateKey(config.checkpointKeyFile))
     const programs = this.#parts.use(new Programs())

@@ -13,22 +13,21 @@ export class CgroupMoves {
   readonly #pid = String(process.pid)
   /** One hierarchy, whichever: the lock is one for all. Undefined where we cannot tell our place. */
   readonly #place = findPlace(cgroupMounts(), this.#pid)
-  #underWay: Promise<void> | undefined
+  #isUnderWay = false
 
   /** Begins to switch the lock, unless that is under way already. Nothing depends on its success. */
   quicken(): void {
-    if (!this.#place) return
-    this.#underWay ??= this.#moveToWhereWeAre(this.#place).finally(() => {
-      this.#underWay = undefined
-    })
+    if (!this.#place || this.#isUnderWay) return
+    this.#isUnderWay = true
+    void this.#moveToWhereWeAre(this.#place)
   }
 
   async #moveToWhereWeAre({ mount, hierarchy }: Place): Promise<void> {
     // Asked each time, so that nobody who has moved us meanwhile is thwarted.
-    const path = ownPaths().get(hierarchy)
-    if (path === undefined) return
+    const path = ownPaths().get(hierarchy) ?? '/'
     // Refused, for instance, where the cgroup may hold no processes any more: it was worth a try.
     await writeFile(join(mount, path, 'cgroup.procs'), this.#pid).catch(() => undefined)
+    this.#isUnderWay = false
   }
 }
 

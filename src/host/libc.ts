@@ -28,6 +28,8 @@ const OPAQUE_SIZE = 512
 const SIGSET_SIZE = 128
 const SYS_PIDFD_SEND_SIGNAL = 424
 const SYS_PIDFD_OPEN = 434
+const SYS_CLOSE_RANGE = 436
+const CLOSE_RANGE_CLOEXEC = 4
 
 /** A system call that failed; `errno` is its name, e.g. `EBUSY`. */
 export class SyscallError extends CodedError {
@@ -56,6 +58,8 @@ export interface Libc {
   /** A descriptor that means this very process, also when its pid is used again; the caller closes it. */
   pidfdOpen(pid: number): number
   pidfdSendSignal(pidfd: number, signal: number): void
+  /** Keeps every descriptor from this one on, whoever opened it and how, from the programs that we start. */
+  closeOnExecFrom(fd: number): void
   /** The read end and the write end of a pipe, both closed on exec. The caller closes them. */
   pipe(): readonly [readEnd: number, writeEnd: number]
   /**
@@ -65,8 +69,15 @@ export interface Libc {
    * Unlike fork, this copies no page tables: a fraction of a millisecond instead of several for a process of our size.
    */
   spawn(program: SpawnRequest): number
-  /** Whether a child that {@link Libc.spawn} started has ended, and was reaped by this call. */
-  reap(pid: number): boolean
+  /** How a child that {@link Libc.spawn} started has ended, once; null while it runs. */
+  reap(pid: number): WaitStatus | null
+}
+
+/** One of the two is undefined. */
+export interface WaitStatus {
+  readonly exitCode: number | undefined
+  /** The number of the signal that ended it. */
+  readonly signal: number | undefined
 }
 
 export interface SpawnRequest {
@@ -90,6 +101,7 @@ export function loadLibc(): Libc {
   const close = lib.func('int close(int)')
   const flock = lib.func('int flock(int, int)')
   const syscall = lib.func('long syscall(long, long, long, void *, long)')
+  const closeRange = lib.func('long syscall(long, unsigned int, unsigned int, int)')
   const check = (result: number, call: string, subject: string | number): number => {
     if (result < 0) throw new SyscallError(call, String(subject), errnoName(koffi.errno()))
     return result
@@ -113,6 +125,8 @@ export function loadLibc(): Libc {
       }
     },
     flock: (fd, operation) => void check(flock(fd, operation), 'flock', fd),
+    closeOnExecFrom: (fd) =>
+      void check(Number(closeRange(SYS_CLOSE_RANGE, fd, 0xffffffff, CLOSE_RANGE_CLOEXEC)), 'close_range', fd),
     ...loadSpawn(lib, check),
     pidfdOpen: (pid) => check(Number(syscall(SYS_PIDFD_OPEN, pid, 0, null, 0)), 'pidfd_open', pid),
     pidfdSendSignal: (pidfd, signal) =>
@@ -170,8 +184,12 @@ function loadSpawn(lib: ReturnType<typeof koffi.load>, check: Check): Pick<Libc,
         actionsDestroy(actions)
       }
     },
-    // ECHILD (somebody else reaped it) also means that it has ended.
-    reap: (pid) => Number(waitpid(pid, [0], WNOHANG)) !== 0,
+    reap: (pid) => {
+      const status: [number] = [0]
+      if (check(waitpid(pid, status, WNOHANG), 'waitpid', pid) === 0) return null
+      const signal = status[0] & 0x7f
+      return signal === 0 ? { exitCode: (status[0] >> 8) & 0xff, signal: undefined } : { exitCode: undefined, signal }
+    },
   }
 }
 

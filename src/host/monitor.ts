@@ -1,8 +1,8 @@
 import { closeSync } from 'node:fs'
-import { Socket } from 'node:net'
-import { abortReason, deadline, sleep } from '../core/deadline.ts'
+import { deadline, sleep } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Libc } from './libc.ts'
+import { PipeReader } from './pipe-reader.ts'
 
 const SYNC_FD = 3
 const MAX_MESSAGE = 64 * 1024
@@ -11,7 +11,7 @@ const MAX_MESSAGE = 64 * 1024
  * Starts a program that puts itself into the background and outlives us (conmon), and returns the first line that it
  * writes to descriptor 3, which it finds in `_OCI_SYNCPIPE`. It runs in a session of its own, with nothing inherited.
  *
- * Here and not in `run`, and without execa: such a program has no end to wait for, and every pod waits for its start.
+ * Here and not in `run`: such a program has no end to wait for.
  *
  * @throws CodedError `Unavailable` when it cannot be started or says nothing, `DeadlineExceeded`, or the abort reason.
  * It may go on in the background: whoever calls this has to have a way to find it (a pid file).
@@ -38,49 +38,15 @@ export async function launchMonitor(
     closeSync(sync[1])
     closeSync(stderr[1])
   }
-  using complaints = new PipeReader(stderr[0])
-  using answer = new PipeReader(sync[0])
+  using complaints = new PipeReader(stderr[0], MAX_MESSAGE)
+  using answer = new PipeReader(sync[0], MAX_MESSAGE)
   const line = await answer.firstLine(limit.signal)
   if (line !== '') return line
   const said = complaints.text.trim()
   throw new CodedError('Unavailable', `launch ${file}: it ended without a message${said && `: ${said}`}`)
 }
 
-/** The read end of a pipe. */
-class PipeReader implements Disposable {
-  readonly #socket: Socket
-  text = ''
-
-  constructor(fd: number) {
-    this.#socket = new Socket({ fd, readable: true, writable: false })
-    this.#socket.on('data', (data) => {
-      if (this.text.length < MAX_MESSAGE) this.text += data.toString()
-    })
-    // What was read until then is all there is.
-    this.#socket.on('error', () => this.#socket.destroy())
-  }
-
-  /** The first line, or what there is of it when all writers are gone. */
-  firstLine(signal: AbortSignal): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const onAbort = (): void => reject(abortReason(signal))
-      signal.addEventListener('abort', onAbort, { once: true })
-      this.#socket.on('data', () => {
-        if (this.text.includes('\n')) this.#socket.destroy()
-      })
-      this.#socket.once('close', () => {
-        signal.removeEventListener('abort', onAbort)
-        resolve(this.text.trim())
-      })
-    })
-  }
-
-  [Symbol.dispose](): void {
-    this.#socket.destroy()
-  }
-}
-
 /** The process that we started ends as soon as it has put its child into the background. */
 async function reapSoon(libc: Libc, pid: number): Promise<void> {
-  for (let pause = 1; !libc.reap(pid); pause = Math.min(pause * 2, 1000)) await sleep(pause)
+  for (let pause = 1; libc.reap(pid) === null; pause = Math.min(pause * 2, 1000)) await sleep(pause)
 }

@@ -4,7 +4,8 @@ import { answerCalls } from '../core/thread.ts'
 import { loadLibc } from './libc.ts'
 import { launchMonitor } from './monitor.ts'
 import type { ProgramCall, ProgramCalls, RunFailure } from './programs.ts'
-import { ExecError, type RunResult, run } from './run.ts'
+import { ExecError, type RunResult } from './outcome.ts'
+import { spawnRun } from './spawn-run.ts'
 
 // The entry of the programs thread.
 
@@ -23,7 +24,7 @@ async function abortable<T>(key: number, work: (signal: AbortSignal) => Promise<
 
 async function runHere({ file, args, options }: ProgramCall, signal: AbortSignal): Promise<RunResult | RunFailure> {
   try {
-    return await run(file, args, { ...options, signal })
+    return await spawnRun(libc, file, args, { ...options, signal })
   } catch (error) {
     if (!(error instanceof ExecError)) throw error
     const { code, message, exitCode, stderr } = error

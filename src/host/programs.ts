@@ -1,6 +1,6 @@
 import { CodedError, type ErrorCode, errorCode, errorMessage } from '../core/errors.ts'
 import { Thread } from '../core/thread.ts'
-import { ExecError, expectSuccess, type RunOptions, type RunResult } from './run.ts'
+import { ExecError, expectSuccess, type RunOptions, type RunResult } from './outcome.ts'
 
 /** A failed run, as it crosses from one thread to another. */
 export interface RunFailure {
@@ -43,7 +43,7 @@ export class Programs implements AsyncDisposable {
     throw new ExecError(code, message, { ...details, cause })
   }
 
-  /** See `runOk` in `run.ts`. */
+  /** Like {@link Programs.run}, but an exit code other than 0 is an {@link ExecError} `Internal`. */
   async runOk(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
     return expectSuccess(file, args, await this.run(file, args, options))
   }

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errnoOf, errorCode, errorMessage } from '../core/errors.ts'
 import { makeDirectory, removeTree } from '../host/files.ts'
-import { ExecError, runOk } from '../host/run.ts'
+import { ExecError } from '../host/outcome.ts'
+import { runOk } from '../host/run.ts'
 import { type ImageProgram, imageProgram, readImageConfig } from './image-config.ts'
 
 export interface PauseImageOptions {
