@@ -16,6 +16,7 @@ import { GrpcServer } from '../grpc/server.ts'
 import { makeDirectory } from '../host/files.ts'
 import { Kernel } from '../host/kernel.ts'
 import { type Libc, loadLibc } from '../host/libc.ts'
+import { runBeforeOthers } from '../host/priority.ts'
 import { readBootId } from '../host/process.ts'
 import { Programs } from '../host/programs.ts'
 import { NetnsPins } from '../netns/netns.ts'
@@ -113,6 +114,7 @@ export class Daemon implements AsyncDisposable {
   async #start(): Promise<void> {
     const config = this.#config
     await this.#makeDirectories()
+    runBeforeOthers()
     const libc = loadLibc()
     // What we were started with is not for pods.
     libc.closeOnExecFrom(3)

@@ -154,7 +154,9 @@ export class ConmonExecutor {
     const text = await readTextIfAny(join(record.bundleDir, CONTAINER_PIDFILE))
     const pid = Number.parseInt(text ?? '', 10)
     // The pid may be a stranger's by now; the cgroup, which carries the id, tells.
-    if (Number.isNaN(pid) || !cgroupsOf(pid).some((path) => path.includes(record.id))) return null
+    if (Number.isNaN(pid)) return null
+    const cgroups = [...(await cgroupsOf(pid)).values()]
+    if (!cgroups.some((path) => path.includes(record.id))) return null
     const process = identifyProcess(pid, this.#options.bootId)
     // One that has ended keeps its pid and cgroup until its parent has asked for it.
     return process && isAlive(process, this.#options.bootId) ? process : null

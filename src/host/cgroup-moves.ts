@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cgroupMounts } from './cgroup.ts'
+import { cgroupsOf } from './process.ts'
 
 /**
  * Makes runtimes create containers faster. The first process that is moved to another cgroup after a while waits for the
@@ -17,16 +17,19 @@ export class CgroupMoves {
 
   /** Begins to switch the lock, unless that is under way already. Nothing depends on its success. */
   quicken(): void {
-    if (!this.#place || this.#isUnderWay) return
+    if (this.#isUnderWay) return
     this.#isUnderWay = true
-    void this.#moveToWhereWeAre(this.#place)
+    void this.#moveToWhereWeAre()
   }
 
-  async #moveToWhereWeAre({ mount, hierarchy }: Place): Promise<void> {
+  async #moveToWhereWeAre(): Promise<void> {
+    const place = await this.#place
     // Asked each time, so that nobody who has moved us meanwhile is thwarted.
-    const path = ownPaths().get(hierarchy) ?? '/'
-    // Refused, for instance, where the cgroup may hold no processes any more: it was worth a try.
-    await writeFile(join(mount, path, 'cgroup.procs'), this.#pid).catch(() => undefined)
+    const path = (await cgroupsOf('self')).get(place?.hierarchy ?? '')
+    if (place && path !== undefined) {
+      // Refused, for instance, where the cgroup may hold no processes any more: it was worth a try.
+      await writeFile(join(place.mount, path, 'cgroup.procs'), this.#pid).catch(() => undefined)
+    }
     this.#isUnderWay = false
   }
 }
@@ -37,26 +40,13 @@ interface Place {
   readonly hierarchy: string
 }
 
-function findPlace(mounts: readonly string[], pid: string): Place | undefined {
+async function findPlace(mounts: readonly string[], pid: string): Promise<Place | undefined> {
   for (const mount of mounts) {
-    for (const [hierarchy, path] of ownPaths()) {
-      if (holds(join(mount, path, 'cgroup.procs'), pid)) return { mount, hierarchy }
+    for (const [hierarchy, path] of await cgroupsOf('self')) {
+      // A cgroup of that path may be in another hierarchy, too, without us.
+      const procs = await readFile(join(mount, path, 'cgroup.procs'), 'utf8').catch(() => '')
+      if (procs.split('\n').includes(pid)) return { mount, hierarchy }
     }
   }
   return undefined
-}
-
-/** Our cgroup in each hierarchy, by its number. */
-function ownPaths(): Map<string, string> {
-  const lines = readFileSync('/proc/self/cgroup', 'utf8').trim().split('\n')
-  return new Map(lines.map((line) => [line.split(':')[0] ?? '', line.split(':').slice(2).join(':')]))
-}
-
-function holds(procs: string, pid: string): boolean {
-  try {
-    return readFileSync(procs, 'utf8').split('\n').includes(pid)
-  } catch {
-    // No such cgroup in that hierarchy.
-    return false
-  }
 }

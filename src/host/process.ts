@@ -1,4 +1,5 @@
 import { closeSync, readdirSync, readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { type Libc, SyscallError } from './libc.ts'
 
@@ -81,14 +82,14 @@ export function commandLine(pid: number): string[] {
   }
 }
 
-/** The cgroup paths of a process (`/proc/PID/cgroup`), one for each hierarchy; empty when it is gone. */
-export function cgroupsOf(pid: number): string[] {
-  try {
-    const lines = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n')
-    return lines.map((line) => line.split(':').slice(2).join(':'))
-  } catch {
-    return []
-  }
+/**
+ * The cgroup paths of a process (`/proc/PID/cgroup`), by the number of the hierarchy; empty when it is gone. Unlike other
+ * files of /proc this one waits for whoever makes or removes a cgroup anywhere, so that it is not read synchronously.
+ */
+export async function cgroupsOf(pid: number | 'self'): Promise<ReadonlyMap<string, string>> {
+  const text = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '')
+  const lines = text.split('\n').filter((line) => line !== '')
+  return new Map(lines.map((line) => [line.split(':')[0] ?? '', line.split(':').slice(2).join(':')]))
 }
 
 /** The pids of all processes, at the time of the call. */

@@ -5,10 +5,13 @@ import { loadLibc } from './libc.ts'
 import { launchMonitor } from './monitor.ts'
 import type { ProgramCall, ProgramCalls, RunFailure } from './programs.ts'
 import { ExecError, type RunResult } from './outcome.ts'
+import { runAsOthers } from './priority.ts'
 import { spawnRun } from './spawn-run.ts'
 
 // The entry of the programs thread.
 
+// The daemon runs before the programs that it starts, and they do not inherit that.
+runAsOthers()
 const libc = loadLibc()
 const running = new Map<number, AbortController>()
 
