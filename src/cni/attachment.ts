@@ -1,5 +1,3 @@
-import { statfs } from 'node:fs/promises'
-import { errnoOf } from '../core/errors.ts'
 import type { CniArg } from './arguments.ts'
 import { formatCniArgs } from './arguments.ts'
 import type { CapabilityArgs } from './capabilities.ts'
@@ -19,19 +17,6 @@ export interface CniAttachment {
   readonly ifName: string
   readonly args: readonly CniArg[]
   readonly capabilityArgs: CapabilityArgs
-}
-
-const NSFS_MAGIC = 0x6e736673
-
-/** Whether a namespace is mounted at `path`. False when nothing is there, or only the file it was pinned on. */
-export async function isPinnedNamespace(path: string): Promise<boolean> {
-  if (path === '') return false
-  try {
-    return (await statfs(path)).type === NSFS_MAGIC
-  } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')) return false
-    throw error
-  }
 }
 
 /** The CNI_* variables of an attachment. */

@@ -3,24 +3,11 @@ import { describe, expect, it } from 'vitest'
 import { containing } from '../support/cni-plugins/containing.ts'
 import type { CallLimits } from '../support/cri-client.ts'
 import { ownDaemons } from '../support/daemon.ts'
+import { beforeAndAfter, RUN_STEPS } from '../support/steps.ts'
 
 const start = ownDaemons()
 
-const STEPS = [
-  'ensureSandboxImageExists',
-  'updateSandboxConfig',
-  'prepareSandboxCheckpoint',
-  'recordIntent',
-  'prepareSandboxKey',
-  'createSandbox',
-  'writeSandboxFiles',
-  'setupSandboxNetwork',
-  'updateNetworkSettings',
-  'createController',
-  'startController',
-  'save',
-]
-const POINTS = STEPS.flatMap((step) => [`run.${step}.before`, `run.${step}.after`])
+const POINTS = beforeAndAfter('run', RUN_STEPS)
 
 /** One daemon goes through all points: each rule holds once, and leaves the daemon as if nothing had been. */
 describe.each(['crun', 'runc-pinned'])('a step of RunPodSandbox of %s that fails', (handler) => {

@@ -2,26 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { ownDaemons, type TestDaemon } from '../support/daemon.ts'
 import { processes } from '../support/machine.ts'
+import { beforeAndAfter, RUN_STEPS } from '../support/steps.ts'
 
 const start = ownDaemons()
 
-const RUN_STEPS = [
-  'ensureSandboxImageExists',
-  'updateSandboxConfig',
-  'prepareSandboxCheckpoint',
-  'recordIntent',
-  'prepareSandboxKey',
-  'createSandbox',
-  'writeSandboxFiles',
-  'setupSandboxNetwork',
-  'updateNetworkSettings',
-  'createController',
-  'startController',
-  'save',
-]
 const KINDS = ['controller', 'cni', 'netns', 'shm', 'directory']
-const beforeAndAfter = (prefix: string, names: readonly string[]): string[] =>
-  names.flatMap((name) => [`${prefix}.${name}.before`, `${prefix}.${name}.after`])
 
 const RUN_POINTS = beforeAndAfter('run', RUN_STEPS)
 const STOP_POINTS = ['stop.ended', 'stop.released', ...beforeAndAfter('release', KINDS.slice(0, -1))]

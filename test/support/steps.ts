@@ -1,0 +1,20 @@
+/** The steps of RunPodSandbox that have failpoints before and after them. */
+export const RUN_STEPS: readonly string[] = [
+  'ensureSandboxImageExists',
+  'updateSandboxConfig',
+  'prepareSandboxCheckpoint',
+  'recordIntent',
+  'prepareSandboxKey',
+  'createSandbox',
+  'writeSandboxFiles',
+  'setupSandboxNetwork',
+  'updateNetworkSettings',
+  'createController',
+  'startController',
+  'save',
+]
+
+/** The failpoints before and after what is named. */
+export function beforeAndAfter(prefix: string, names: readonly string[]): string[] {
+  return names.flatMap((name) => [`${prefix}.${name}.before`, `${prefix}.${name}.after`])
+}
