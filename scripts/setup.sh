@@ -8,7 +8,7 @@ Makes this machine (Debian 12 or 13) ready to run sandboxerd from this checkout:
 Does only what is missing, and says nothing when nothing is." "$@"
 
 readonly PACKAGES=(crun runc conmon containernetworking-plugins catatonit golang-github-containers-common
-  iproute2 iptables iputils-ping util-linux jq)
+  iproute2 iptables iputils-ping procps util-linux jq skopeo umoci)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
