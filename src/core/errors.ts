@@ -5,6 +5,7 @@ export type ErrorCode =
   | 'AlreadyExists'
   | 'FailedPrecondition'
   | 'ResourceExhausted'
+  | 'PermissionDenied'
   | 'Unavailable'
   | 'Unimplemented'
   | 'Aborted'

@@ -7,6 +7,7 @@ const STATUS_OF = {
   AlreadyExists: status.ALREADY_EXISTS,
   FailedPrecondition: status.FAILED_PRECONDITION,
   ResourceExhausted: status.RESOURCE_EXHAUSTED,
+  PermissionDenied: status.PERMISSION_DENIED,
   Unavailable: status.UNAVAILABLE,
   Unimplemented: status.UNIMPLEMENTED,
   Aborted: status.ABORTED,
