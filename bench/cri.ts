@@ -4,6 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { credentials, loadPackageDefinition, type ServiceError } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import type { ProtoGrpcType } from '../src/generated/api.ts'
+import type { ContainerConfig } from '../src/generated/runtime/v1/ContainerConfig.ts'
+import type { ImageServiceClient } from '../src/generated/runtime/v1/ImageService.ts'
 import type { RuntimeServiceClient } from '../src/generated/runtime/v1/RuntimeService.ts'
 import type { PodSandbox__Output } from '../src/generated/runtime/v1/PodSandbox.ts'
 import type { PodSandboxConfig } from '../src/generated/runtime/v1/PodSandboxConfig.ts'
@@ -13,7 +15,7 @@ import type { Daemon } from './process.ts'
 const CALL_MS = 120_000
 const OPTIONS = { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true }
 
-/** What a verbose PodSandboxStatus may say. */
+/** What a verbose status of a pod or a container may say. */
 export interface PodInfo {
   readonly pid?: number
   readonly runtimeSpec?: unknown
@@ -23,15 +25,57 @@ export interface PodInfo {
 /** A CRI client: calls as promises. */
 export class Cri {
   readonly #client: RuntimeServiceClient
+  readonly #images: ImageServiceClient
 
   constructor(socket: string) {
     // bench/run.sh runs us in the root of the repository.
     const proto = loadSync('runtime/v1/api.proto', { ...OPTIONS, includeDirs: [resolve('proto')] })
     const packages = loadPackageDefinition(proto) as unknown as ProtoGrpcType
-    this.#client = new packages.runtime.v1.RuntimeService(`unix://${socket}`, credentials.createInsecure(), {
-      'grpc.initial_reconnect_backoff_ms': 100,
-      'grpc.max_reconnect_backoff_ms': 100,
-    })
+    const options = { 'grpc.initial_reconnect_backoff_ms': 100, 'grpc.max_reconnect_backoff_ms': 100 }
+    const { RuntimeService, ImageService } = packages.runtime.v1
+    this.#client = new RuntimeService(`unix://${socket}`, credentials.createInsecure(), options)
+    this.#images = new ImageService(`unix://${socket}`, credentials.createInsecure(), options)
+  }
+
+  async pull(image: string): Promise<void> {
+    await answer((done) => this.#images.PullImage({ image: { image } }, late(), done))
+  }
+
+  async createContainer(podId: string, config: ContainerConfig, pod: PodSandboxConfig): Promise<string> {
+    const request = { pod_sandbox_id: podId, config, sandbox_config: pod }
+    const response = await answer<{ container_id: string }>((done) =>
+      this.#client.CreateContainer(request, late(), done),
+    )
+    return response.container_id
+  }
+
+  async startContainer(id: string): Promise<void> {
+    await answer((done) => this.#client.StartContainer({ container_id: id }, late(), done))
+  }
+
+  /** With a grace period of ten seconds, which nothing here needs. */
+  async stopContainer(id: string): Promise<void> {
+    await answer((done) => this.#client.StopContainer({ container_id: id, timeout: 10 }, late(), done))
+  }
+
+  async removeContainer(id: string): Promise<void> {
+    await answer((done) => this.#client.RemoveContainer({ container_id: id }, late(), done))
+  }
+
+  /** @throws Error when the command fails. */
+  async execSync(id: string, cmd: string[]): Promise<void> {
+    const request = { container_id: id, cmd, timeout: 10 }
+    const { exit_code: code } = await answer<{ exit_code: number }>((done) =>
+      this.#client.ExecSync(request, late(), done),
+    )
+    if (code !== 0) throw new Error(`${cmd.join(' ')} in container ${id}: exit code ${code}`)
+  }
+
+  async containerInfo(id: string): Promise<PodInfo> {
+    const response = await answer<{ info: Record<string, string> }>((done) =>
+      this.#client.ContainerStatus({ container_id: id, verbose: true }, late(), done),
+    )
+    return JSON.parse(response.info['info'] ?? '{}') as PodInfo
   }
 
   async run(config: PodSandboxConfig, handler: string): Promise<string> {
@@ -75,6 +119,7 @@ export class Cri {
   }
 
   close(): void {
+    this.#images.close()
     this.#client.close()
   }
 }

@@ -37,6 +37,7 @@ interface FloorPod {
  */
 export class Floor implements Subject {
   readonly name = 'floor'
+  readonly pidPerContainer = false
   readonly daemonPid = (): undefined => undefined
   readonly #options: BenchOptions
   readonly #machine: Machine

@@ -18,7 +18,18 @@ export class Machine implements AsyncDisposable {
   readonly #bridges: string[] = []
 
   constructor() {
+    writeFileSync(this.registriesConf, '')
     for (const root of cgroupRoots()) mkdirSync(join(root, this.cgroupParent))
+  }
+
+  /** Where daemons are told of registries: containers-registries.conf(5). */
+  get registriesConf(): string {
+    return join(this.dir, 'registries.conf')
+  }
+
+  /** Lets daemons pull from a registry without TLS. */
+  allowRegistry(address: string): void {
+    writeFileSync(this.registriesConf, `[[registry]]\nlocation = "${address}"\ninsecure = true\n`)
   }
 
   network(masquerade: boolean): BridgeNetwork {

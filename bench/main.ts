@@ -1,4 +1,8 @@
 import { writeFileSync } from 'node:fs'
+import { pushImage } from '../test/support/images.ts'
+import { startRegistry } from '../test/support/registry.ts'
+import { containerTables, containerVerdicts } from './container-report.ts'
+import { type ContainerResults, measureContainers } from './containers.ts'
 import { startContainerd } from './containerd.ts'
 import type { Cri } from './cri.ts'
 import { Floor } from './floor.ts'
@@ -26,6 +30,7 @@ interface Results {
   readonly memory: Memory[]
   readonly reads: Reads[]
   readonly recovery: Recovery[]
+  readonly containers: ContainerResults[]
 }
 
 /** Those that are compared, with daemons of their own, on one kind of bridge. */
@@ -135,6 +140,21 @@ async function measureRest(rig: Rig, options: BenchOptions, results: Results): P
   show(report.recoveryTable(results.recovery))
 }
 
+async function measureWorkloads(
+  rig: Rig,
+  options: BenchOptions,
+  machine: Machine,
+  results: Results,
+  signal: AbortSignal,
+): Promise<void> {
+  await using registry = await startRegistry()
+  machine.allowRegistry(registry.address)
+  const { ref } = await pushImage(registry, { name: 'bench/busybox' })
+  const measured = await measureContainers(rig.servers, ref, options, machine, signal)
+  results.containers.push(measured)
+  show(containerTables(measured))
+}
+
 async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> {
   const programs = [options.runtime, options.conmon, options.containerd].filter((program) => program !== '')
   const at = new Date().toISOString()
@@ -145,6 +165,7 @@ async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> 
     memory: [],
     reads: [],
     recovery: [],
+    containers: [],
   }
   show(results.machine.join('\n'))
   {
@@ -152,16 +173,23 @@ async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> 
     const plain = options.networks.filter((network) => network !== 'masq')
     if (plain.length > 0) {
       await using rig = await Rig.start(options, machine, false)
-      for (const network of plain) await measureLoads(rig, network, options, results, signal)
-      signal.throwIfAborted()
-      await measureRest(rig, options, results)
+      if (!options.onlyContainers) {
+        for (const network of plain) await measureLoads(rig, network, options, results, signal)
+        signal.throwIfAborted()
+        await measureRest(rig, options, results)
+      }
+      if (options.containers) await measureWorkloads(rig, options, machine, results, signal)
     }
-    if (options.networks.includes('masq')) {
+    if (!options.onlyContainers && options.networks.includes('masq')) {
       await using rig = await Rig.start(options, machine, true)
       await measureLoads(rig, 'masq', options, results, signal)
     }
   }
-  const verdicts = [...report.verdicts(results.loads), ...results.reads.flatMap(report.readVerdicts)]
+  const verdicts = [
+    ...report.verdicts(results.loads),
+    ...results.reads.flatMap(report.readVerdicts),
+    ...results.containers.flatMap(containerVerdicts),
+  ]
   show(report.verdictTable(verdicts))
   if (options.jsonFile !== '') writeFileSync(options.jsonFile, toJson({ ...results, verdicts }))
 }

@@ -11,6 +11,10 @@ export interface BenchOptions {
   /** How many pods there are when the daemon is killed; empty: that part is left out. */
   readonly killedWith: readonly number[]
   readonly reads: boolean
+  /** Whether to measure containers, too, and how many whole pods with a container each. */
+  readonly containers: boolean
+  readonly cycles: number
+  readonly onlyContainers: boolean
   readonly jsonFile: string
   /** An empty text leaves containerd out. */
   readonly containerd: string
@@ -35,6 +39,9 @@ how long each took and how they compare.
   --rounds N           rounds at concurrency 1                  default: 40
   --killed-with LIST   pods at kill -9; "none" leaves it out    default: 20,200
   --no-reads           leave out the reads during load
+  --no-containers      leave out containers
+  --cycles N           whole pods with a container, 8 at a time   default: 80
+  --only-containers    leave out everything else
   --quick              --network bridge,host --concurrency 1 --killed-with none --no-reads
   --json FILE          write all numbers there, too
 
@@ -61,6 +68,9 @@ export function parseOptions(
       rounds: { type: 'string', default: '40' },
       'killed-with': { type: 'string' },
       'no-reads': { type: 'boolean', default: false },
+      'no-containers': { type: 'boolean', default: false },
+      'only-containers': { type: 'boolean', default: false },
+      cycles: { type: 'string', default: '80' },
       quick: { type: 'boolean', default: false },
       json: { type: 'string', default: '' },
       help: { type: 'boolean', short: 'h', default: false },
@@ -76,6 +86,9 @@ export function parseOptions(
     rounds: numbers(values.rounds, 'rounds')[0] ?? 1,
     killedWith: killedWith === 'none' ? [] : numbers(killedWith, 'killed-with').sort((a, b) => a - b),
     reads: !values['no-reads'] && !values.quick,
+    containers: !values['no-containers'],
+    onlyContainers: values['only-containers'],
+    cycles: numbers(values.cycles, 'cycles')[0] ?? 1,
     jsonFile: values.json,
     containerd: containerd === 'none' ? '' : containerd,
     containerdRuntime: env['BENCH_CONTAINERD_RUNTIME'] ?? runtime,

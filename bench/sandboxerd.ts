@@ -21,7 +21,7 @@ export async function startSandboxerd(
   writeNetwork(confDir, network)
   mkdirSync(join(dir, 'netns'), { recursive: true })
   const config = join(dir, 'config.toml')
-  writeFileSync(config, configToml(dir, socket, confDir, options))
+  writeFileSync(config, configToml(dir, socket, confDir, machine, options))
   const args = [...options.nodeArgs, build, '--config', config]
   const daemon = new Daemon({ file: process.execPath, args, logFile: join(dir, 'log') })
   return serve(`${prefix}sandboxerd`, daemon, socket, machine, [
@@ -30,7 +30,7 @@ export async function startSandboxerd(
   ])
 }
 
-function configToml(dir: string, socket: string, confDir: string, options: BenchOptions): string {
+function configToml(dir: string, socket: string, confDir: string, machine: Machine, options: BenchOptions): string {
   const runtime = JSON.stringify(options.runtime)
   // A JSON string is a TOML string, too.
   return `root = ${JSON.stringify(join(dir, 'root'))}
@@ -53,5 +53,7 @@ bin_dirs = [${JSON.stringify(options.pluginDir)}]
 binary = ${JSON.stringify(options.pause)}
 [conmon]
 path = ${JSON.stringify(options.conmon)}
+[images]
+registries_conf = ${JSON.stringify(machine.registriesConf)}
 `
 }

@@ -1,3 +1,4 @@
+import type { PodSandboxConfig } from '../src/generated/runtime/v1/PodSandboxConfig.ts'
 import type { Cri } from './cri.ts'
 import type { Machine } from './machine.ts'
 import { procNumber } from './process.ts'
@@ -13,6 +14,8 @@ export interface Subject {
   remove(id: string): Promise<void>
   /** What belongs to a pod: its pause process and the monitor of that; for measuring memory. */
   pids(id: string): Promise<readonly number[]>
+  /** Whether each container is to have a PID namespace of its own, so that the pod needs none. */
+  readonly pidPerContainer: boolean
   /** The daemon, if there is one. */
   readonly daemonPid: () => number | undefined
 }
@@ -20,7 +23,6 @@ export interface Subject {
 export interface CriSubjectOptions {
   readonly name: string
   readonly handler: string
-  /** Whether each container is to have a PID namespace of its own, so that the pod needs none. */
   readonly pidPerContainer: boolean
   readonly daemonPid: () => number
 }
@@ -30,28 +32,39 @@ export function criSubject(options: CriSubjectOptions, deps: { cri: () => Cri; m
   const { cri, machine } = deps
   return {
     name: options.name,
+    pidPerContainer: options.pidPerContainer,
     daemonPid: options.daemonPid,
-    up: async (name, hostNetwork) => {
-      const pid = options.pidPerContainer ? 'CONTAINER' : 'POD'
-      const config = {
-        metadata: { name, uid: `${name}-uid`, namespace: 'bench', attempt: 0 },
-        // A pod of the node's network has the node's host name.
-        hostname: hostNetwork ? '' : name,
-        log_directory: `${machine.dir}/logs/${name}`,
-        linux: {
-          cgroup_parent: machine.cgroupParent,
-          security_context: {
-            namespace_options: { network: hostNetwork ? 'NODE' : 'POD', pid, ipc: 'POD' },
-          },
-        },
-      } as const
-      return cri().run(config, options.handler)
-    },
+    up: (name, hostNetwork) => cri().run(podConfig(options, machine, name, hostNetwork), options.handler),
     stop: (id) => cri().stop(id),
     remove: (id) => cri().remove(id),
     pids: async (id) => {
       const { pid } = await cri().podInfo(id)
       return pid ? [pid, procNumber(pid, 'status', 'PPid')] : []
+    },
+  }
+}
+
+/** The same pod for all of them. */
+export function podConfig(
+  { pidPerContainer }: Pick<CriSubjectOptions, 'pidPerContainer'>,
+  machine: Machine,
+  name: string,
+  hostNetwork: boolean,
+): PodSandboxConfig {
+  return {
+    metadata: { name, uid: `${name}-uid`, namespace: 'bench', attempt: 0 },
+    // A pod of the node's network has the node's host name.
+    hostname: hostNetwork ? '' : name,
+    log_directory: `${machine.dir}/logs/${name}`,
+    linux: {
+      cgroup_parent: machine.cgroupParent,
+      security_context: {
+        namespace_options: {
+          network: hostNetwork ? 'NODE' : 'POD',
+          pid: pidPerContainer ? 'CONTAINER' : 'POD',
+          ipc: 'POD',
+        },
+      },
     },
   }
 }

@@ -7,8 +7,11 @@ usage "usage: setup.sh
 Makes this machine (Debian 12 or 13) ready to run sandboxerd from this checkout: Debian packages, npm packages, build.
 Does only what is missing, and says nothing when nothing is." "$@"
 
+# What sandboxerd runs.
 readonly PACKAGES=(crun runc conmon containernetworking-plugins catatonit golang-github-containers-common
-  iproute2 iptables iputils-ping procps util-linux jq skopeo umoci)
+  iproute2 iptables procps util-linux skopeo containers-storage umoci)
+# What only the quickstart, the tests and the bench take besides: a registry, something to put into images, and tools.
+readonly TRY_PACKAGES=(docker-registry busybox-static zstd openssl iputils-ping jq)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
@@ -100,10 +103,18 @@ ensure_hybrid_cgroup() {
   fi
 }
 
+# Of docker-registry only the program is wanted: its service would listen on every address from now on.
+keep_registry_service_off() {
+  if [ ! -d /run/systemd/system ] || installed docker-registry; then return 0; fi
+  say "mask docker-registry.service, so that it does not start (undo: systemctl unmask docker-registry)"
+  systemctl --quiet mask docker-registry.service || die "docker-registry.service cannot be masked"
+}
+
 need_root
 command -v apt-get >/dev/null || die "this machine is no Debian: install what README.md lists by hand, then npm ci and npm run build"
 cd "$REPO"
-apt_install "${PACKAGES[@]}"
+keep_registry_service_off
+apt_install "${PACKAGES[@]}" "${TRY_PACKAGES[@]}"
 ensure_node
 ensure_npm_packages
 build_if_newer

@@ -4,21 +4,17 @@ import { dirname } from 'node:path'
 import { errnoOf, errorMessage } from '../core/errors.ts'
 import type { Config } from './config.ts'
 import { groupId } from '../host/group.ts'
-import { IMAGE_TOOLS } from './image-tools.ts'
 import { BUILT_IN_SANDBOXERS } from './schema.ts'
 
 /** The places that are looked at besides those of the configuration. */
 export interface HostFiles {
   readonly groupFile: string
-  /** What a pause image is fetched and unpacked with. */
-  readonly imageTools: readonly string[]
   /** There only when systemd runs as init (sd_booted(3)). */
   readonly systemdDir: string
 }
 
 const HOST_FILES: HostFiles = {
   groupFile: '/etc/group',
-  imageTools: Object.values(IMAGE_TOOLS),
   systemdDir: '/run/systemd/system',
 }
 
@@ -35,7 +31,11 @@ export async function checkHost(config: Config, files: HostFiles = HOST_FILES): 
   const checks = [
     ...handlers.map(([name, { runtime }]) => keyed(`runtimes.${name}.runtime`, executableProblem(runtime))),
     ...(handlers.length === 0 ? [] : [keyed('conmon.path', executableProblem(config.conmon.path))]),
-    ...(handlers.length === 0 ? [] : pauseChecks(config, files)),
+    ...(handlers.length === 0 ? [] : pauseChecks(config)),
+    keyed('images.skopeo', executableProblem(config.images.skopeo)),
+    keyed('images.storage_tool', executableProblem(config.images.storageTool)),
+    keyed('images.registries_conf', optionalFileProblem(config.images.registriesConf)),
+    keyed('images.policy', config.images.policy === '' ? Promise.resolve(undefined) : jsonProblem(config.images.policy)),
     keyed('seccomp.default_profile', jsonProblem(config.seccomp.defaultProfile)),
     keyed('cri.group', groupProblem(config.cri.group, files.groupFile)),
     keyed('sandboxer.group', groupProblem(config.sandboxer.group, files.groupFile)),
@@ -50,9 +50,8 @@ export async function checkHost(config: Config, files: HostFiles = HOST_FILES): 
   return (await Promise.all(checks)).filter((problem) => problem !== undefined)
 }
 
-function pauseChecks({ pause }: Config, { imageTools }: HostFiles): Promise<string | undefined>[] {
-  if (pause.image === '') return [keyed('pause.binary', executableProblem(pause.binary))]
-  return imageTools.map((path) => keyed('pause.image', executableProblem(path)))
+function pauseChecks({ pause }: Config): Promise<string | undefined>[] {
+  return pause.image === '' ? [keyed('pause.binary', executableProblem(pause.binary))] : []
 }
 
 async function keyed(key: string, check: Promise<string | undefined>): Promise<string | undefined> {
@@ -72,6 +71,16 @@ async function executableProblem(path: string): Promise<string | undefined> {
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return `${path} does not exist`
     if (errnoOf(error) === 'EACCES') return `${path} is not executable`
+    throw error
+  }
+}
+
+async function optionalFileProblem(path: string): Promise<string | undefined> {
+  if (path === '') return undefined
+  try {
+    return (await stat(path)).isFile() ? undefined : `${path} is not a file`
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return `${path} does not exist`
     throw error
   }
 }

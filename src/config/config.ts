@@ -21,6 +21,18 @@ export interface RuntimeHandlerConfig {
   readonly sandboxer: string
 }
 
+/** The image store. Paths of files that may be `''` mean the node's own then. */
+export interface ImagesConfig {
+  readonly skopeo: string
+  readonly storageTool: string
+  readonly maxConcurrentPulls: number
+  readonly pullTimeoutMs: number
+  readonly minFreeBytes: number
+  readonly registriesConf: string
+  readonly certsDir: string
+  readonly policy: string
+}
+
 /** Time limits in milliseconds. All are at least 1, but `stopGraceMs` and `drainMs` may be 0. */
 export interface TimeoutsConfig {
   readonly runPodSandboxMs: number
@@ -59,14 +71,21 @@ export interface Config {
     readonly maxConcurrent: number
     readonly reloadIntervalMs: number
   }
+  readonly cdi: { readonly specDirs: readonly string[] }
   readonly pause: {
     readonly binary: string
     readonly args: readonly string[]
     readonly stopSignal: string
     readonly image: string
   }
-  readonly conmon: { readonly path: string }
+  readonly conmon: {
+    readonly path: string
+    /** Bytes; 0 is no limit. */
+    readonly logMaxBytes: number
+  }
   readonly seccomp: { readonly defaultProfile: string }
+  readonly images: ImagesConfig
+  readonly stats: { readonly minIntervalMs: number; readonly writableLayerIntervalMs: number }
   readonly timeouts: TimeoutsConfig
   readonly recovery: { readonly concurrency: number }
   readonly debug: { readonly failpoints: boolean }
@@ -74,7 +93,7 @@ export interface Config {
 
 /** Derives what was left empty and changes units and names. The result is deeply frozen. */
 export function toConfig(settings: Settings): Config {
-  const { root, state, cni, pause, timeouts } = settings
+  const { root, state, cni, pause, images, timeouts } = settings
   return deepFreeze({
     root,
     state,
@@ -97,9 +116,24 @@ export function toConfig(settings: Settings): Config {
       maxConcurrent: cni.max_concurrent,
       reloadIntervalMs: toMs(cni.reload_interval_seconds),
     },
+    cdi: { specDirs: settings.cdi.spec_dirs },
     pause: { binary: pause.binary, args: pause.args, stopSignal: pause.stop_signal, image: pause.image },
-    conmon: settings.conmon,
+    conmon: { path: settings.conmon.path, logMaxBytes: settings.conmon.log_max_bytes },
     seccomp: { defaultProfile: settings.seccomp.default_profile },
+    images: {
+      skopeo: images.skopeo,
+      storageTool: images.storage_tool,
+      maxConcurrentPulls: images.max_concurrent_pulls,
+      pullTimeoutMs: toMs(images.pull_timeout),
+      minFreeBytes: images.min_free_bytes,
+      registriesConf: images.registries_conf,
+      certsDir: images.certs_dir,
+      policy: images.policy,
+    },
+    stats: {
+      minIntervalMs: toMs(settings.stats.min_interval_seconds),
+      writableLayerIntervalMs: toMs(settings.stats.writable_layer_interval_seconds),
+    },
     timeouts: {
       runPodSandboxMs: toMs(timeouts.run_pod_sandbox),
       cniMs: toMs(timeouts.cni),

@@ -27,6 +27,10 @@ function directoryProblems({ root, state, netnsDir, checkpointKeyFile }: Config)
   const add = (key: string, message: string, ...dependsOn: string[]): void => {
     problems.push({ key, message, dependsOn })
   }
+  // Where image tools name them both in one argument.
+  for (const [key, path] of Object.entries({ root, state })) {
+    if (/[@+:,[\]]/.test(path)) add(key, 'must not contain any of @ + : , [ ], which image tools take for signs')
+  }
   if (isWithin(root, state)) add('root', `must not be ${inside(root, state)} state, which ends with a reboot`, 'state')
   if (isWithin(root, netnsDir)) add('netns_dir', `root must not be ${inside(root, netnsDir)} it`, 'root')
   if (isWithin(state, netnsDir)) add('netns_dir', `state must not be ${inside(state, netnsDir)} it`, 'state')

@@ -70,3 +70,7 @@ export function isMode(mode: string | number): boolean {
   if (typeof mode === 'string') return /^(?:0o?)?[0-7]{3}$/.test(mode)
   return Number.isInteger(mode) && mode >= 0 && mode <= 0o777
 }
+
+export function bytesProblem(value: number): string | undefined {
+  return Number.isSafeInteger(value) && value >= 0 ? undefined : 'must be a whole number of bytes, 0 or more'
+}

@@ -2,6 +2,7 @@ import { constants } from 'node:os'
 import { z } from 'zod'
 import {
   addressProblem,
+  bytesProblem,
   graceProblem,
   groupProblem,
   isMode,
@@ -38,6 +39,9 @@ const signal = text((value) =>
 )
 const count = number((value) =>
   Number.isInteger(value) && value >= 1 && value <= 1024 ? undefined : 'must be a whole number between 1 and 1024',
+)
+const bytes = number((value) =>
+  Number.isSafeInteger(value) && value >= 0 ? undefined : 'must be a whole number of bytes',
 )
 const modeProblem = 'must be a file mode: octal text as "0660", or an integer of at most 0o777'
 // Checked outside the members: a union with one member that almost fits gives that member's words.
@@ -136,6 +140,15 @@ export const settingsSchema = z.strictObject({
     })
     .prefault({})
     .describe('Pod networks.'),
+  cdi: z
+    .strictObject({
+      spec_dirs: z
+        .array(path)
+        .default(['/etc/cdi', '/var/run/cdi'])
+        .describe('Directories of CDI specs (*.json); of two that describe one device, the later directory counts.'),
+    })
+    .prefault({})
+    .describe('Devices that pods ask for by name (Container Device Interface).'),
   pause: z
     .strictObject({
       binary: path
@@ -148,7 +161,14 @@ export const settingsSchema = z.strictObject({
     .prefault({})
     .describe('The process that holds the namespaces of a pod.'),
   conmon: z
-    .strictObject({ path: path.default('/usr/bin/conmon').describe('Absolute path of conmon.') })
+    .strictObject({
+      path: path.default('/usr/bin/conmon').describe('Absolute path of conmon.'),
+      log_max_bytes: number(bytesProblem)
+        .default(0)
+        .describe(
+          'Size in bytes at which the log of a container is begun anew. 0: no limit, the kubelet rotates logs.',
+        ),
+    })
     .prefault({})
     .describe('The monitor of each process.'),
   seccomp: z
@@ -159,6 +179,42 @@ export const settingsSchema = z.strictObject({
     })
     .prefault({})
     .describe('System call filter.'),
+  images: z
+    .strictObject({
+      skopeo: path.default('/usr/bin/skopeo').describe('Absolute path of skopeo, which fetches images.'),
+      storage_tool: path
+        .default('/usr/bin/containers-storage')
+        .describe('Absolute path of the program that keeps the layer store.'),
+      max_concurrent_pulls: count.default(4).describe('How many images are pulled at a time; others wait.'),
+      pull_timeout: seconds.default(1800).describe('One pull as a whole, in seconds.'),
+      min_free_bytes: bytes
+        .default(512 * 1024 * 1024)
+        .describe('A pull that leaves less than this on the disk is ended, and what it has brought is removed.'),
+      registries_conf: optionalPath
+        .default('')
+        .describe('Mirrors, insecure registries: containers-registries.conf(5). Empty: the one of the node.'),
+      certs_dir: optionalPath
+        .default('')
+        .describe(
+          'Certificates in directories named after registries: containers-certs.d(5). Empty: those of the node.',
+        ),
+      policy: optionalPath
+        .default('')
+        .describe('Which images are trusted: containers-policy.json(5). Empty: the one of the node.'),
+    })
+    .prefault({})
+    .describe('The image store, in <root>/images.'),
+  stats: z
+    .strictObject({
+      min_interval_seconds: seconds
+        .default(1)
+        .describe('Statistics younger than this are given to all who ask; nothing is measured more often.'),
+      writable_layer_interval_seconds: seconds
+        .default(10)
+        .describe('The same for the space that the writable layer of a container takes, which is costly to count.'),
+    })
+    .prefault({})
+    .describe('Statistics and metrics of containers and pods.'),
   timeouts: z
     .strictObject({
       run_pod_sandbox: seconds.default(240).describe('RunPodSandbox as a whole.'),

@@ -38,7 +38,6 @@ export interface ContainerMetadata {
   readonly imageRef: string
   /** Absolute, or `''` when the container has no log. */
   readonly logPath: string
-  readonly user: ContainerUser
   /** The signal that asks it to end, `SIGTERM` for instance: the request's, the image's or the default. */
   readonly stopSignal: string
   /** Nanoseconds since the epoch; greater than that of every container created before on this node. */
@@ -59,6 +58,8 @@ export interface ContainerStatus {
   readonly oomKilled: boolean
   /** Why it could not be started, for people; `''` otherwise. */
   readonly message: string
+  /** Null before its image's files were looked at. */
+  readonly user: ContainerUser | null
   /** The resources in force, after updates. */
   readonly resources: ContainerResources | null
 }
@@ -131,12 +132,4 @@ export interface Containers {
     request: { readonly location: string; readonly timeoutMs: number },
     signal: AbortSignal,
   ): Promise<void>
-}
-
-/** Something happened to a container, or to the process of a sandbox (then both ids are the sandbox's). */
-export interface LifecycleEvent {
-  readonly type: 'CREATED' | 'STARTED' | 'STOPPED' | 'DELETED'
-  readonly containerId: string
-  readonly sandboxId: string
-  readonly atNs: bigint
 }

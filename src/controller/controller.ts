@@ -24,6 +24,14 @@ export interface SandboxSpec {
 /** What a controller notes down of a sandbox before it makes it: JSON, and all that `shutdown` needs. */
 export type ControllerRecord = Readonly<Record<string, unknown>>
 
+/** Absolute paths of namespaces to join. The network is not among them: it is not the controller's. */
+export interface SandboxNamespaces {
+  readonly ipc?: string
+  readonly uts?: string
+  /** Of a pod that shares one among its containers. */
+  readonly pid?: string
+}
+
 /** What a controller can see of a sandbox. */
 export interface ControllerStatus {
   readonly state: 'running' | 'stopped' | 'unknown'
@@ -71,11 +79,17 @@ export interface Controller<R extends ControllerRecord = ControllerRecord> {
     signal: AbortSignal,
     onReachable?: (reachable: boolean) => void,
   ): Promise<ExitStatus>
+  /**
+   * The pod's namespaces as paths, for containers that join them; left out is what the pod does not have for itself.
+   * @throws CodedError `Unimplemented` when the sandboxer runs the containers itself, `FailedPrecondition` when the
+   * process that holds the namespaces has ended.
+   */
+  namespaces(record: R, process: ProcessIdentity | null): SandboxNamespaces
   status(record: R, process: ProcessIdentity | null): Promise<ControllerStatus>
   /** Removes all that is left of the sandbox, running or not. Nothing there is success. */
   shutdown(record: R, signal: AbortSignal): Promise<void>
   /** For people: the runtime spec and the like. */
   info(record: R): Promise<Readonly<Record<string, unknown>>>
   /** The sandboxes of ours that this controller sees on the machine, and by what. */
-  listOwned(): Promise<readonly { readonly sandboxId: string; readonly subject: string }[]>
+  listOwned(): Promise<readonly { readonly ownerId: string; readonly subject: string }[]>
 }

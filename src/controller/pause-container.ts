@@ -2,24 +2,22 @@ import { existsSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { canonicalJson } from '../core/canonical-json.ts'
-import { CodedError, errorMessage } from '../core/errors.ts'
+import { CodedError } from '../core/errors.ts'
 import type { ConmonExecutor, StopSignal } from '../executor/conmon-executor.ts'
+import type { SeccompProfiles } from '../executor/seccomp-profiles.ts'
 import type { ContainerRecord, ExitStatus, OciRuntime } from '../executor/types.ts'
 import type { CgroupMode } from '../host/cgroup-mode.ts'
 import { makeDirectory, readTextIfAny } from '../host/files.ts'
-import type { ProcessIdentity } from '../host/process.ts'
-import { runOk } from '../host/run.ts'
+import { isAlive, type ProcessIdentity } from '../host/process.ts'
 import type { HostSecurityFacts } from '../host/security.ts'
 import { cgroupsPath, DEFAULT_CGROUP_PARENT } from '../oci/cgroups-path.ts'
 import { ociJson } from '../oci/json.ts'
 import type { NamespacePaths } from '../oci/namespaces.ts'
 import { clampOomScoreAdj, SANDBOX_OOM_SCORE_ADJ } from '../oci/oom-score.ts'
 import { pauseSpec } from '../oci/pause-spec.ts'
-import { resolveSeccomp, type SeccompTarget, seccompFilter } from '../oci/seccomp.ts'
-import { parseSeccompProfile } from '../oci/seccomp-profile.ts'
 import { resolveAppArmor, resolveSelinux } from '../oci/security.ts'
 import type { LinuxSeccomp, Spec } from '../oci/spec.ts'
-import type { ControllerStatus, SandboxSpec } from './controller.ts'
+import type { ControllerStatus, SandboxNamespaces, SandboxSpec } from './controller.ts'
 
 /** The program that a pause container runs. */
 export interface PauseProgram {
@@ -33,8 +31,7 @@ export interface PauseOptions {
   readonly pause: () => PauseProgram
   readonly cgroupDriver: 'cgroupfs' | 'systemd'
   readonly cgroupMode: CgroupMode
-  /** What RuntimeDefault means on this node. @throws CodedError when the node has no such profile. */
-  readonly defaultSeccomp: () => LinuxSeccomp
+  readonly seccomp: SeccompProfiles
   readonly hostSecurity: HostSecurityFacts
   /** The OCI runtime behind each runtime handler. */
   readonly runtimes: Readonly<Record<string, { readonly runtime: string; readonly runtimeRoot: string }>>
@@ -45,10 +42,6 @@ export interface PauseRecord {
   readonly container: ContainerRecord
   readonly stopSignal: StopSignal
 }
-
-/** A profile may lie on a file system that hangs: it is read by a program that can be killed. */
-const PROFILE_TIMEOUT_MS = 5000
-const PROFILE_MAX_BYTES = 1024 * 1024
 
 /** The container that holds a pod's namespaces, or the part of them that has to have a process. */
 export class PauseContainers {
@@ -124,7 +117,8 @@ export class PauseContainers {
     signal: AbortSignal,
   ): Promise<ProcessIdentity> {
     const { container } = record
-    const seccomp = await this.#seccomp(spec, signal)
+    // The pause has no capabilities.
+    const seccomp = await this.#options.seccomp.filter(spec.config.linux?.security_context ?? null, [], signal)
     const oci = pauseSpec(this.#specInput(spec, namespaces, seccomp, container.cgroupsPath))
     await makeDirectory(container.runtime.root)
     await writeFile(join(container.bundleDir, 'config.json'), ociJson(oci), { mode: 0o600 })
@@ -150,6 +144,15 @@ export class PauseContainers {
 
   async wait(record: PauseRecord, process: ProcessIdentity, signal: AbortSignal): Promise<ExitStatus> {
     return this.#executor.wait(record.container, process, signal)
+  }
+
+  /** The namespaces that the pause process is in. @throws CodedError `FailedPrecondition` when it has ended. */
+  namespaces(process: ProcessIdentity | null): Required<SandboxNamespaces> {
+    if (!process || !isAlive(process, process.bootId)) {
+      throw new CodedError('FailedPrecondition', 'join the namespaces of the pod: the process that holds them has ended')
+    }
+    const path = (type: string): string => `/proc/${process.pid}/ns/${type}`
+    return { ipc: path('ipc'), uts: path('uts'), pid: path('pid') }
   }
 
   async status(record: PauseRecord, known: ProcessIdentity | null): Promise<ControllerStatus> {
@@ -220,33 +223,6 @@ export class PauseContainers {
       sandboxer: spec.sandboxer,
     }
   }
-
-  async #seccomp(spec: SandboxSpec, signal: AbortSignal): Promise<LinuxSeccomp | null> {
-    const context = spec.config.linux?.security_context ?? null
-    const privileged = context?.privileged ?? false
-    const choice = resolveSeccomp(context?.seccomp ?? null, context?.seccomp_profile_path ?? '', privileged)
-    if (choice.kind === 'unconfined') return null
-    const { hostSecurity, defaultSeccomp } = this.#options
-    if (!hostSecurity.seccompEnabled) {
-      throw new CodedError('FailedPrecondition', 'apply a seccomp profile: the kernel has no seccomp')
-    }
-    if (choice.kind === 'default') return defaultSeccomp()
-    const { stdout } = await runOk('/bin/cat', ['--', choice.ref], {
-      timeoutMs: PROFILE_TIMEOUT_MS,
-      signal,
-      maxOutputBytes: PROFILE_MAX_BYTES,
-    }).catch((cause: unknown) => {
-      throw new CodedError('FailedPrecondition', `read seccomp profile ${choice.ref}: ${errorMessage(cause)}`, {
-        cause,
-      })
-    })
-    return seccompFilter(parseSeccompProfile(stdout, choice.ref), pauseTarget(hostSecurity))
-  }
-}
-
-/** What a seccomp filter for the pause, which has no capabilities, is made for. */
-export function pauseTarget(host: HostSecurityFacts): SeccompTarget {
-  return { capabilities: [], arch: host.arch, kernelVersion: host.kernelVersion }
 }
 
 /** The cgroup that the spec of a container names; without one that can be read, where ours are by default. */

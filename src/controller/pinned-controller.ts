@@ -8,7 +8,7 @@ import { isPinnedNamespace } from '../host/namespace-file.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import { type PodNamespaces, podNamespaces } from '../oci/namespaces.ts'
 import { ownedSysctls } from '../oci/sysctls.ts'
-import type { Controller, ControllerStatus, SandboxSpec } from './controller.ts'
+import type { Controller, ControllerStatus, SandboxNamespaces, SandboxSpec } from './controller.ts'
 import type { PauseContainers, PauseRecord } from './pause-container.ts'
 
 export interface PinnedRecord extends Readonly<Record<string, unknown>> {
@@ -99,6 +99,14 @@ export class PinnedController implements Controller<PinnedRecord> {
     })
   }
 
+  namespaces(record: PinnedRecord, process: ProcessIdentity | null): SandboxNamespaces {
+    return {
+      ...(record.ipcPath === '' ? {} : { ipc: record.ipcPath }),
+      ...(record.utsPath === '' ? {} : { uts: record.utsPath }),
+      ...(record.pause ? { pid: this.#pauses.namespaces(process).pid } : {}),
+    }
+  }
+
   async status(record: PinnedRecord, process: ProcessIdentity | null): Promise<ControllerStatus> {
     const pins = [record.ipcPath, record.utsPath].filter((path) => path !== '')
     const pinned = await Promise.all(pins.map(isPinnedNamespace))
@@ -118,7 +126,7 @@ export class PinnedController implements Controller<PinnedRecord> {
     return record.pause ? { pins, ...(await this.#pauses.info(record.pause)) } : { pins, runtimeSpec: null }
   }
 
-  async listOwned(): Promise<readonly { readonly sandboxId: string; readonly subject: string }[]> {
+  async listOwned(): Promise<readonly { readonly ownerId: string; readonly subject: string }[]> {
     // Its pins lie in the state directories of sandboxes, and its pause containers are those of the shim controller.
     return []
   }

@@ -3,7 +3,7 @@ import { CodedError, errorCode } from '../core/errors.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { PodSandboxConfig } from '../generated/runtime/v1/PodSandboxConfig.ts'
 import type { ProcessIdentity } from '../host/process.ts'
-import type { Controller, ControllerStatus, SandboxSpec } from './controller.ts'
+import type { Controller, SandboxNamespaces, ControllerStatus, SandboxSpec } from './controller.ts'
 import type { SandboxerClient } from './sandboxer-client.ts'
 import { createRequest, fromTimestamp, nowNs, unknownExit } from './sandboxer-messages.ts'
 import { SandboxerWait } from './sandboxer-wait.ts'
@@ -143,6 +143,10 @@ export class SandboxerController implements Controller<SandboxerRecord> {
     }
   }
 
+  namespaces(): SandboxNamespaces {
+    throw new CodedError('Unimplemented', `run a container in a pod of ${this.name}: that sandboxer runs them itself`)
+  }
+
   async status({ id }: SandboxerRecord): Promise<ControllerStatus> {
     try {
       const { state, exited_at: at } = await this.#deps.client.status(id, false, this.#call())
@@ -177,7 +181,7 @@ export class SandboxerController implements Controller<SandboxerRecord> {
     return { runtimeSpec: null, remote: { address: this.#options.address, taskAddress, version, state, pid, info } }
   }
 
-  async listOwned(): Promise<readonly { readonly sandboxId: string; readonly subject: string }[]> {
+  async listOwned(): Promise<readonly { readonly ownerId: string; readonly subject: string }[]> {
     // The API has no list: a peer tells only of sandboxes that one knows of.
     return []
   }

@@ -1,7 +1,7 @@
 import { dirname } from 'node:path'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ProcessIdentity } from '../host/process.ts'
-import type { Controller, ControllerStatus, SandboxSpec } from './controller.ts'
+import type { Controller, ControllerStatus, SandboxNamespaces, SandboxSpec } from './controller.ts'
 import type { PauseContainers, PauseRecord } from './pause-container.ts'
 
 export type ShimRecord = PauseRecord & Readonly<Record<string, unknown>>
@@ -50,6 +50,10 @@ export class ShimController implements Controller<ShimRecord> {
     return this.#pauses.wait(record, process, signal)
   }
 
+  namespaces(_record: ShimRecord, process: ProcessIdentity | null): SandboxNamespaces {
+    return this.#pauses.namespaces(process)
+  }
+
   async status(record: ShimRecord, process: ProcessIdentity | null): Promise<ControllerStatus> {
     return this.#pauses.status(record, process)
   }
@@ -62,9 +66,9 @@ export class ShimController implements Controller<ShimRecord> {
     return this.#pauses.info(record)
   }
 
-  async listOwned(): Promise<readonly { readonly sandboxId: string; readonly subject: string }[]> {
+  async listOwned(): Promise<readonly { readonly ownerId: string; readonly subject: string }[]> {
     const parent = dirname(this.#stateParent)
-    return this.#pauses.listOwned().map(({ id, pid }) => ({ sandboxId: id, subject: `conmon ${pid} of ${parent}` }))
+    return this.#pauses.listOwned().map(({ id, pid }) => ({ ownerId: id, subject: `conmon ${pid} of ${parent}` }))
   }
 }
 

@@ -18,7 +18,8 @@ export interface ResourceKind<R> {
 }
 
 export interface OwnedResource {
-  readonly sandboxId: string
+  /** The sandbox, or the container. */
+  readonly ownerId: string
   /** For people: a path, an address, a pid. */
   readonly subject: string
 }

@@ -13,6 +13,17 @@ interface Answer {
   readonly error?: { readonly code: ErrorCode; readonly message: string }
 }
 
+/** A result of which the memory moves to the caller's thread, in place of being copied. */
+export class Moved<T> {
+  readonly value: T
+  readonly memory: readonly ArrayBuffer[]
+
+  constructor(value: T, memory: readonly ArrayBuffer[]) {
+    this.value = value
+    this.memory = memory
+  }
+}
+
 /**
  * A worker thread that answers calls. `C` maps each method to its `[argument, result]`.
  * When the thread dies, every call under way is rejected with `Unavailable`.
@@ -29,7 +40,8 @@ export class Thread<C extends Record<keyof C, readonly [argument: unknown, resul
   /** @param entry the module the thread runs, which must call {@link answerCalls}. */
   constructor(name: string, entry: URL, workerData?: unknown) {
     this.#name = name
-    this.#worker = new Worker(compiled(entry), { name, workerData })
+    // Descriptors come from C functions, too: whoever opens one here closes it.
+    this.#worker = new Worker(compiled(entry), { name, workerData, trackUnmanagedFds: false })
     this.#worker.unref()
     this.#worker.on('message', (answer: Answer) => this.#settle(answer))
     this.#worker.on('error', (error) => this.#die(errorMessage(error)))
@@ -89,15 +101,19 @@ export class Thread<C extends Record<keyof C, readonly [argument: unknown, resul
 /** What a thread's module calls: every message becomes a call of `handle`, and what that returns or throws goes back. */
 export function answerCalls(port: MessagePort, handle: (method: string, argument: unknown) => unknown): void {
   port.on('message', ({ id, method, argument }: { id: number; method: string; argument: unknown }) => {
+    const answer = (value: unknown): void => {
+      if (value instanceof Moved) port.postMessage({ id, value: value.value } satisfies Answer, [...value.memory])
+      else port.postMessage({ id, value } satisfies Answer)
+    }
     const fail = (error: unknown): void => {
       port.postMessage({ id, error: { code: errorCode(error), message: errorMessage(error) } } satisfies Answer)
     }
     try {
       const value = handle(method, argument)
       if (value instanceof Promise) {
-        value.then((v: unknown) => port.postMessage({ id, value: v } satisfies Answer), fail)
+        value.then(answer, fail)
       } else {
-        port.postMessage({ id, value } satisfies Answer)
+        answer(value)
       }
     } catch (error) {
       fail(error)

@@ -42,8 +42,7 @@ export function nodeHandlers(
             user_namespaces: handler.hasUserNamespaces,
           },
         })),
-        // Each is about containers or user namespaces, which are not served.
-        features: { supplemental_groups_policy: false, user_namespaces_host_network: false, mount_options: false },
+        features: { supplemental_groups_policy: true, user_namespaces_host_network: false, mount_options: false },
         info: verbose ? jsonValues(node.verbose()) : {},
       }),
       deps,

@@ -1,89 +1,123 @@
-import type { Logger } from 'pino'
-import { CodedError } from '../core/errors.ts'
-import type { ListPodSandboxResponse } from '../generated/runtime/v1/ListPodSandboxResponse.ts'
 import type { PodSandbox } from '../generated/runtime/v1/PodSandbox.ts'
 import type { PodSandboxFilter__Output } from '../generated/runtime/v1/PodSandboxFilter.ts'
 import { PodSandboxState } from '../generated/runtime/v1/PodSandboxState.ts'
-import type { RuntimeServiceHandlers } from '../generated/runtime/v1/RuntimeService.ts'
-import { serverStream, unary } from '../grpc/handler.ts'
-import { MAX_MESSAGE_BYTES } from '../grpc/limits.ts'
+import type { RuntimeServiceDefinition, RuntimeServiceHandlers } from '../generated/runtime/v1/RuntimeService.ts'
+import { unary } from '../grpc/handler.ts'
 import type { Sandboxes } from '../sandbox/types.ts'
-import { checkEnum, checkText } from './checks.ts'
-import { inChunks, maxEncodedBytes } from './list-size.ts'
-import type { NodeStatus } from './node-status.ts'
+import type { Stats } from '../stats/types.ts'
+import { checkEnum, checkText, validateId } from './checks.ts'
+import { type ContainerHandlerDeps, containerHandlers } from './container-handlers.ts'
+import { listHandlers } from './list-handlers.ts'
 import { nodeHandlers } from './node-handlers.ts'
+import type { NodeStatus } from './node-status.ts'
 import { isReady, toPodSandbox, toPodSandboxStatus } from './sandbox-messages.ts'
-import { validateRunPodSandbox, validateSandboxId } from './validate.ts'
+import { encodingOnce } from './shared-answers.ts'
+import { type StatsHandlersDeps, statsHandlers } from './stats-handlers.ts'
+import { checkResources } from './validate-linux.ts'
+import { validateRunPodSandbox } from './validate.ts'
 
 export interface RuntimeServiceOptions {
   /** The version of the daemon. */
   readonly runtimeVersion: string
+  /** What ImageFsInfo calls the file system of the containers' writable layers. */
+  readonly layersPath: string
 }
 
-export interface RuntimeServiceDeps {
+export interface RuntimeServiceDeps extends ContainerHandlerDeps {
   readonly sandboxes: Sandboxes
   readonly node: NodeStatus
-  /** The exact size of an encoded list: `responseSerialize` of the contract. */
-  readonly encodeList: (response: ListPodSandboxResponse) => { readonly length: number }
-  readonly logger: Logger
+  readonly stats: Stats
+  /** From {@link servedContract}, for the exact sizes of lists. */
+  readonly wire: RuntimeServiceDefinition
 }
 
-/** The methods of RuntimeService that are there; gRPC answers UNIMPLEMENTED for the others. */
-export type RuntimeServiceMethods = Pick<
-  RuntimeServiceHandlers,
-  | 'Version'
-  | 'Status'
-  | 'RuntimeConfig'
-  | 'UpdateRuntimeConfig'
-  | 'RunPodSandbox'
-  | 'StopPodSandbox'
-  | 'RemovePodSandbox'
-  | 'PodSandboxStatus'
-  | 'ListPodSandbox'
-  | 'StreamPodSandboxes'
->
+/** The contract as it is to be served: a list of statistics that many callers get at once is encoded once. */
+export function servedContract(service: RuntimeServiceDefinition): RuntimeServiceDefinition {
+  const { ListContainerStats, ListPodSandboxStats, ListPodSandboxMetrics } = service
+  return {
+    ...service,
+    ListContainerStats: {
+      ...ListContainerStats,
+      responseSerialize: encodingOnce(ListContainerStats.responseSerialize),
+    },
+    ListPodSandboxStats: {
+      ...ListPodSandboxStats,
+      responseSerialize: encodingOnce(ListPodSandboxStats.responseSerialize),
+    },
+    ListPodSandboxMetrics: {
+      ...ListPodSandboxMetrics,
+      responseSerialize: encodingOnce(ListPodSandboxMetrics.responseSerialize),
+    },
+  }
+}
 
-/** The CRI front: validates, calls, maps. Holds no state. */
-export function runtimeService(options: RuntimeServiceOptions, deps: RuntimeServiceDeps): RuntimeServiceMethods {
-  return { ...nodeHandlers(options, deps), ...sandboxHandlers(deps), ...listHandlers(deps) }
+/** The CRI front: validates, calls, maps. Holds no state. gRPC answers UNIMPLEMENTED for methods that are not here. */
+export function runtimeService(options: RuntimeServiceOptions, deps: RuntimeServiceDeps) {
+  const { stats, wire, logger } = deps
+  return {
+    ...nodeHandlers(options, deps),
+    ...sandboxHandlers(deps),
+    ...sandboxListHandlers(deps),
+    ...containerHandlers(deps),
+    ...statsHandlers({ stats, logger, layersPath: options.layersPath, encode: encoders(wire) }),
+  } satisfies Partial<RuntimeServiceHandlers>
+}
+
+function encoders(wire: RuntimeServiceDefinition): StatsHandlersDeps['encode'] {
+  return {
+    ListContainerStats: wire.ListContainerStats.responseSerialize,
+    ListPodSandboxStats: wire.ListPodSandboxStats.responseSerialize,
+    ListPodSandboxMetrics: wire.ListPodSandboxMetrics.responseSerialize,
+  }
 }
 
 function sandboxHandlers(deps: RuntimeServiceDeps) {
-  const { sandboxes, node } = deps
+  const { sandboxes, containers, node } = deps
   return {
     RunPodSandbox: unary(async (request, { signal }) => {
-      return { pod_sandbox_id: await sandboxes.run(validateRunPodSandbox(request, node.cgroupDriver), signal) }
+      return { pod_sandbox_id: await sandboxes.run(validateRunPodSandbox(request, node), signal) }
     }, deps),
     StopPodSandbox: unary(async (request, { signal }) => {
-      await sandboxes.stop(validateSandboxId('pod_sandbox_id', request.pod_sandbox_id), signal)
+      await sandboxes.stop(validateId('pod_sandbox_id', request.pod_sandbox_id), signal)
       return {}
     }, deps),
     RemovePodSandbox: unary(async (request, { signal }) => {
-      await sandboxes.remove(validateSandboxId('pod_sandbox_id', request.pod_sandbox_id), signal)
+      await sandboxes.remove(validateId('pod_sandbox_id', request.pod_sandbox_id), signal)
+      return {}
+    }, deps),
+    UpdatePodSandboxResources: unary(async (request, { signal }) => {
+      const { overhead, resources } = request
+      const id = validateId('pod_sandbox_id', request.pod_sandbox_id)
+      checkResources('overhead', overhead)
+      checkResources('resources', resources)
+      await sandboxes.updateResources(id, { overhead, resources }, signal)
       return {}
     }, deps),
     PodSandboxStatus: unary(async (request, { signal }) => {
-      const view = sandboxes.get(validateSandboxId('pod_sandbox_id', request.pod_sandbox_id))
-      if (!request.verbose) return toPodSandboxStatus(view)
-      return toPodSandboxStatus(view, await sandboxes.info(view.metadata.id, signal))
+      const { metadata } = sandboxes.get(validateId('pod_sandbox_id', request.pod_sandbox_id))
+      const info = request.verbose ? await sandboxes.info(metadata.id, signal) : undefined
+      // Of one moment, whatever the info had to wait for.
+      return toPodSandboxStatus(sandboxes.get(metadata.id), containers.list({ sandboxId: metadata.id }), info)
     }, deps),
-  } satisfies Partial<RuntimeServiceMethods>
+  } satisfies Partial<RuntimeServiceHandlers>
 }
 
-function listHandlers(deps: RuntimeServiceDeps) {
-  return {
-    ListPodSandbox: unary(async ({ filter }) => {
-      const response = { items: list(deps.sandboxes, filter) }
-      if (maxEncodedBytes(response.items) > MAX_MESSAGE_BYTES) checkSize(deps.encodeList(response).length)
-      return response
-    }, deps),
-    StreamPodSandboxes: serverStream(async function* ({ filter }) {
-      for (const chunk of inChunks(list(deps.sandboxes, filter))) yield { pod_sandboxes: chunk }
-    }, deps),
-  } satisfies Partial<RuntimeServiceMethods>
+function sandboxListHandlers({ sandboxes, wire, logger }: RuntimeServiceDeps) {
+  const { list, stream } = listHandlers(
+    {
+      what: 'pod sandboxes',
+      streamName: 'StreamPodSandboxes',
+      items: async ({ filter }: { filter: PodSandboxFilter__Output | null }) => listed(sandboxes, filter),
+      toList: (items) => ({ items }),
+      toPart: (items) => ({ pod_sandboxes: items }),
+      encode: wire.ListPodSandbox.responseSerialize,
+    },
+    { logger },
+  )
+  return { ListPodSandbox: list, StreamPodSandboxes: stream } satisfies Partial<RuntimeServiceHandlers>
 }
 
-function list(sandboxes: Sandboxes, filter: PodSandboxFilter__Output | null): PodSandbox[] {
+function listed(sandboxes: Sandboxes, filter: PodSandboxFilter__Output | null): PodSandbox[] {
   if (filter === null) return sandboxes.list({}).map(toPodSandbox)
   const { id, state, label_selector: labels } = filter
   checkText('filter.id', id, 256)
@@ -93,12 +127,4 @@ function list(sandboxes: Sandboxes, filter: PodSandboxFilter__Output | null): Po
   // Not left to the list: what READY means is decided in one place.
   const wantsReady = state.state === 'SANDBOX_READY'
   return views.filter((view) => isReady(view) === wantsReady).map(toPodSandbox)
-}
-
-function checkSize(bytes: number): void {
-  if (bytes <= MAX_MESSAGE_BYTES) return
-  throw new CodedError(
-    'ResourceExhausted',
-    `list pod sandboxes: the list takes ${bytes} bytes, a message holds ${MAX_MESSAGE_BYTES}: use StreamPodSandboxes`,
-  )
 }

@@ -1,7 +1,10 @@
+import type { ContainerView } from '../container/types.ts'
 import { canonicalJson } from '../core/canonical-json.ts'
 import type { PodSandbox } from '../generated/runtime/v1/PodSandbox.ts'
+import type { PodSandboxStatus } from '../generated/runtime/v1/PodSandboxStatus.ts'
 import type { PodSandboxStatusResponse } from '../generated/runtime/v1/PodSandboxStatusResponse.ts'
 import type { SandboxInfo, SandboxView } from '../sandbox/types.ts'
+import { toContainerStatus } from './container-messages.ts'
 
 /** READY means: it runs, and what we know of it can be trusted. */
 export function isReady(view: SandboxView): boolean {
@@ -22,19 +25,29 @@ export function toPodSandbox(view: SandboxView): PodSandbox {
   }
 }
 
-/**
- * A sandbox as PodSandboxStatus shows it. `info` is what a verbose answer adds, as one JSON object under the key `info`;
- * why a sandbox is quarantined is told there only.
- */
-export function toPodSandboxStatus(view: SandboxView, info?: SandboxInfo): PodSandboxStatusResponse {
-  const { config } = view.metadata
+/** A sandbox as PodSandboxStatus and events show it. */
+export function toSandboxStatus(view: SandboxView): PodSandboxStatus {
   const [ip = '', ...additional] = view.ips
   return {
-    status: {
-      ...toPodSandbox(view),
-      network: { ip, additional_ips: additional.map((other) => ({ ip: other })) },
-      linux: { namespaces: { options: config.linux?.security_context?.namespace_options ?? null } },
-    },
+    ...toPodSandbox(view),
+    network: { ip, additional_ips: additional.map((other) => ({ ip: other })) },
+    linux: { namespaces: { options: view.metadata.config.linux?.security_context?.namespace_options ?? null } },
+  }
+}
+
+/**
+ * The whole answer, with all containers of the sandbox as they are now. `info` is what a verbose one adds, as one JSON
+ * object under the key `info`; why a sandbox is quarantined is told there only.
+ */
+export function toPodSandboxStatus(
+  view: SandboxView,
+  containers: readonly ContainerView[],
+  info?: SandboxInfo,
+): PodSandboxStatusResponse {
+  return {
+    status: toSandboxStatus(view),
+    containers_statuses: containers.map(toContainerStatus),
+    timestamp: (BigInt(Date.now()) * 1_000_000n).toString(),
     ...(info === undefined ? {} : { info: { info: canonicalJson(withQuarantine(view, info)) } }),
   }
 }

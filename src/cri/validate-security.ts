@@ -9,9 +9,20 @@ import { SupplementalGroupsPolicy } from '../generated/runtime/v1/SupplementalGr
 import { sandboxUser } from '../oci/user.ts'
 import { checkAbsolutePath, checkEnum, checkText, shown } from './checks.ts'
 
-/** Checks a security context but for its namespace options. */
+/** Checks the security context of a pod but for its namespace options. */
 export function checkSecurityContext(field: string, context: LinuxSandboxSecurityContext__Output): void {
   sandboxUser(context)
+  checkConfinement(field, context)
+}
+
+/** What the security contexts of pods and containers have in common. */
+type Confinement = Pick<
+  LinuxSandboxSecurityContext__Output,
+  'supplemental_groups_policy' | 'seccomp' | 'apparmor' | 'seccomp_profile_path' | 'selinux_options'
+>
+
+/** Checks the profiles and labels of a pod or a container. */
+export function checkConfinement(field: string, context: Confinement): void {
   checkEnum(`${field}.supplemental_groups_policy`, context.supplemental_groups_policy, SupplementalGroupsPolicy)
   if (context.seccomp !== null) checkProfile(`${field}.seccomp`, context.seccomp, checkAbsolutePath)
   if (context.apparmor !== null) checkProfile(`${field}.apparmor`, context.apparmor, checkAppArmorName)

@@ -1,42 +1,40 @@
-import { readFile } from 'node:fs/promises'
 import type { Config } from '../config/config.ts'
-import { PauseContainers, type PauseProgram, pauseTarget } from '../controller/pause-container.ts'
+import { PauseContainers, type PauseProgram } from '../controller/pause-container.ts'
 import { PinnedController } from '../controller/pinned-controller.ts'
 import { ControllerRegistry } from '../controller/registry.ts'
 import { GrpcSandboxerClient } from '../controller/sandboxer-client.ts'
 import { SandboxerController } from '../controller/sandboxer-controller.ts'
 import { ShimController } from '../controller/shim-controller.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
-import { CodedError, errorMessage } from '../core/errors.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
+import type { SeccompProfiles } from '../executor/seccomp-profiles.ts'
 import { loadCri, loadSandboxApi } from '../grpc/load.ts'
 import { readCgroupMode } from '../host/cgroup-mode.ts'
 import type { Kernel } from '../host/kernel.ts'
-import { type HostSecurityFacts, readHostSecurity } from '../host/security.ts'
-import { seccompFilter } from '../oci/seccomp.ts'
-import { parseSeccompProfile } from '../oci/seccomp-profile.ts'
-import type { LinuxSeccomp } from '../oci/spec.ts'
+import type { HostSecurityFacts } from '../host/security.ts'
 import { sandboxesDir } from '../sandbox/paths.ts'
 
 export interface ControllerDeps {
   readonly executor: ConmonExecutor
   readonly kernel: Kernel
   readonly pause: () => PauseProgram
+  readonly hostSecurity: HostSecurityFacts
+  readonly seccomp: SeccompProfiles
 }
 
 /** The controllers of this node, by the names that runtime handlers give as their sandboxer. */
-export async function buildControllers(
+export function buildControllers(
   config: Config,
   deps: ControllerDeps,
   parts: CleanupStack,
-): Promise<{ readonly registry: ControllerRegistry; readonly pauses: PauseContainers }> {
-  const hostSecurity = readHostSecurity()
+): { readonly registry: ControllerRegistry; readonly pauses: PauseContainers } {
+  const { hostSecurity } = deps
   const pauses = new PauseContainers(
     {
       pause: deps.pause,
       cgroupDriver: config.cgroup.driver,
       cgroupMode: readCgroupMode(),
-      defaultSeccomp: await readDefaultSeccomp(config.seccomp.defaultProfile, hostSecurity),
+      seccomp: deps.seccomp,
       hostSecurity,
       runtimes: config.runtimes,
     },
@@ -60,17 +58,4 @@ function remoteControllers({ sandboxers, timeouts }: Config, parts: CleanupStack
     const client = parts.use(new GrpcSandboxerClient({ name, address }, { Controller }))
     return new SandboxerController({ name, address, ...timeouts }, { client, encodeConfig })
   })
-}
-
-/** Read once: every pod that asks for RuntimeDefault gets it. A profile that cannot be read concerns only those pods. */
-async function readDefaultSeccomp(path: string, host: HostSecurityFacts): Promise<() => LinuxSeccomp> {
-  try {
-    const filter = seccompFilter(parseSeccompProfile(await readFile(path, 'utf8'), path), pauseTarget(host))
-    return () => filter
-  } catch (cause) {
-    return () => {
-      const why = errorMessage(cause)
-      throw new CodedError('FailedPrecondition', `apply the default seccomp profile ${path}: ${why}`, { cause })
-    }
-  }
 }

@@ -8,54 +8,29 @@ import { deadline } from '../core/deadline.ts'
 import { errorMessage } from '../core/errors.ts'
 import { Failpoints } from '../core/failpoints.ts'
 import { Sealer } from '../core/seal.ts'
-import { runtimeService } from '../cri/runtime-service.ts'
-import { ConmonExecutor } from '../executor/conmon-executor.ts'
-import { ExitWatch } from '../executor/exit-watch.ts'
+import { imageService } from '../cri/image-service.ts'
+import { runtimeService, servedContract } from '../cri/runtime-service.ts'
 import { loadCri, loadSandboxApi } from '../grpc/load.ts'
 import { GrpcServer } from '../grpc/server.ts'
 import { makeDirectory } from '../host/files.ts'
-import { Kernel } from '../host/kernel.ts'
-import { type Libc, loadLibc } from '../host/libc.ts'
+import { loadLibc } from '../host/libc.ts'
 import { runBeforeOthers } from '../host/priority.ts'
-import { readBootId } from '../host/process.ts'
 import { Programs } from '../host/programs.ts'
-import { NetnsPins } from '../netns/netns.ts'
-import { CniAttachments } from '../sandbox/kinds/cni.ts'
-import { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
-import { Directories } from '../sandbox/kinds/directory.ts'
-import { ShmMounts } from '../sandbox/kinds/shm.ts'
-import { loadSandboxes } from '../sandbox/load.ts'
+import { containersDir } from '../container/paths.ts'
 import { sandboxesDir } from '../sandbox/paths.ts'
-import { Releaser } from '../sandbox/release.ts'
-import { SandboxManager } from '../sandbox/sandbox-manager.ts'
 import type { Loaded } from '../store/rows.ts'
 import { Store } from '../store/store.ts'
 import type { Logger } from '../telemetry/logger.ts'
-import { buildControllers } from './controllers.ts'
-import { deriveResources } from './derive-resources.ts'
 import { collectStaleAttachments } from './cni-gc.ts'
 import { lockInstance } from './instance-lock.ts'
+import { buildNode, type Node } from './node.ts'
 import { NodeHealth } from './node-health.ts'
-import { openPauseSource } from './pause-source.ts'
-
-/** Setting up or removing a namespace or mount. */
-const KERNEL_MS = 30_000
 
 export interface DaemonDeps {
   readonly logger: Logger
   readonly version: string
   /** Failpoint rules (`SANDBOXERD_FAILPOINTS`); only where the configuration allows them. */
   readonly failpoints: string
-}
-
-/** What stands below the sandboxes. */
-interface Base {
-  readonly libc: Libc
-  readonly programs: Programs
-  readonly sealer: Sealer
-  readonly store: Store
-  readonly loaded: Loaded
-  readonly networks: CniNetworks
 }
 
 /**
@@ -70,7 +45,7 @@ export class Daemon implements AsyncDisposable {
   readonly #parts = new CleanupStack()
   readonly #closing = new AbortController()
   readonly #servers: GrpcServer[] = []
-  #manager: SandboxManager | undefined
+  #node: Node | undefined
   #recovered: Promise<void> = Promise.resolve()
 
   private constructor(config: Config, deps: DaemonDeps) {
@@ -103,6 +78,8 @@ export class Daemon implements AsyncDisposable {
   /** Lets operations that are under way end, for as long as the configuration says, and closes everything. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort()
+    // Nobody waits for streams that do not end by themselves.
+    this.#node?.events[Symbol.dispose]()
     try {
       const { drainMs } = this.#config.timeouts
       await Promise.all([...this.#servers.map((server) => server.close(drainMs)), this.#drain()])
@@ -131,18 +108,22 @@ export class Daemon implements AsyncDisposable {
     const [{ store, loaded }] = await Promise.all([this.#openStore(), networks.start()])
     setStoredPodCidrs(networks, loaded)
 
-    const manager = await this.#buildManager({ libc, programs, sealer, store, loaded, networks })
+    const failpoints = this.#failpoints
+    const base = { libc, programs, sealer, store, loaded, networks, failpoints, logger: this.#logger }
+    const node = await buildNode(config, base, this.#parts)
+    this.#node = node
     const health = this.#parts.use(
       new NodeHealth(config, {
         networks,
-        counts: () => manager.counts(),
+        counts: () => ({ ...node.sandboxes.counts(), ...node.containers.counts() }),
+        features: (path, signal) => node.executor.runtimeFeatures(path, signal),
         onPodCidrs: (cidrs) => void this.#savePodCidrs(store, cidrs),
       }),
     )
     const started = health.start()
-    await this.#serve(manager, health)
+    await this.#serve(node, health)
     await started
-    this.#recovered = this.#recover(manager, networks)
+    this.#recovered = this.#recover(node, networks)
   }
 
   async #openStore(): Promise<{ store: Store; loaded: Loaded }> {
@@ -155,7 +136,8 @@ export class Daemon implements AsyncDisposable {
 
   async #makeDirectories(): Promise<void> {
     const { root, state, cri, sandboxer } = this.#config
-    for (const directory of [root, state, sandboxesDir(root), sandboxesDir(state), join(state, 'exits')]) {
+    const rooms = [sandboxesDir, containersDir].flatMap((directoryIn) => [directoryIn(root), directoryIn(state)])
+    for (const directory of [root, state, ...rooms, join(state, 'exits')]) {
       await makeDirectory(directory)
       await chmod(directory, 0o700)
     }
@@ -163,92 +145,26 @@ export class Daemon implements AsyncDisposable {
     if (cri.group !== '' || sandboxer.group !== '') await chmod(state, 0o711)
   }
 
-  async #buildManager(base: Base): Promise<SandboxManager> {
-    const { libc, programs, sealer, store, loaded, networks } = base
-    const config = this.#config
-    const { timeouts } = config
-    const bootId = readBootId()
-    const roots = { root: config.root, state: config.state }
-    const kernel = this.#parts.use(new Kernel({ timeoutMs: KERNEL_MS }))
-    kernel.warmUp()
-    const exitsDir = join(config.state, 'exits')
-    const exits = this.#parts.use(
-      new ExitWatch({ directory: exitsDir, bootId }, { logger: this.#logger.child({ module: 'executor' }) }),
-    )
-    const executor = new ConmonExecutor(
-      { conmonPath: config.conmon.path, exitsDir, runtimeTimeoutMs: timeouts.runtimeMs, bootId },
-      { libc, programs, exits },
-    )
-    const pause = await openPauseSource(config, this.#parts)
-    const { registry, pauses } = await buildControllers(config, { executor, kernel, pause: pause.program }, this.#parts)
-
-    const logger = this.#logger.child({ module: 'sandbox' })
-    const netns = new NetnsPins({ directory: config.netnsDir }, { kernel })
-    const directories = new Directories(roots)
-    const shm = new ShmMounts(roots, { kernel })
-    const controlled = new ControlledSandboxes({ registry })
-    const releaser = new Releaser(
-      { budgetMs: timeouts.releaseMs },
-      {
-        kinds: [directories, shm, netns, new CniAttachments({ networks }), controlled],
-        failpoints: this.#failpoints,
-        logger,
-      },
-    )
-    const manager = this.#parts.use(
-      new SandboxManager(
-        {
-          roots,
-          bootId,
-          defaultRuntimeHandler: config.defaultRuntimeHandler,
-          sandboxers: new Map(Object.entries(config.runtimes).map(([name, { sandboxer }]) => [name, sandboxer])),
-          runTimeoutMs: timeouts.runPodSandboxMs,
-          stopGraceMs: timeouts.stopGraceMs,
-          releaseMs: timeouts.releaseMs,
-          recoveryConcurrency: config.recovery.concurrency,
-          lastCreatedAtNs: BigInt(loaded.node['last_created_at_ns'] ?? '0'),
-        },
-        {
-          run: {
-            sandboxDeps: { store, sealer },
-            sealer,
-            networks,
-            netns,
-            directories,
-            shm,
-            failpoints: this.#failpoints,
-            ensurePauseImage: pause.ensure,
-          },
-          registry,
-          controlled,
-          releaser,
-          logger,
-        },
-      ),
-    )
-    this.#manager = manager
-    const derive = deriveResources(config, { netns, networks, pauses })
-    await manager.restore(loadSandboxes(loaded, { roots, bootId }, { sealer, deriveResources: derive }))
-    return manager
-  }
-
-  async #serve(manager: SandboxManager, health: NodeHealth): Promise<void> {
-    const { cri, sandboxer } = this.#config
+  async #serve(node: Node, health: NodeHealth): Promise<void> {
+    const { root, cri, sandboxer } = this.#config
     const logger = this.#logger.child({ module: 'grpc' })
     const servers = [cri, sandboxer].map(
       ({ socket, mode, group }) => new GrpcServer({ socketPath: socket, mode, group }, { logger }),
     )
     const [criServer, sandboxerServer] = servers
     const { RuntimeService, ImageService } = loadCri().runtime.v1
-    const { ListPodSandbox } = RuntimeService.service
+    const wire = servedContract(RuntimeService.service)
     criServer?.addService(
-      RuntimeService.service,
+      wire,
       runtimeService(
-        { runtimeVersion: this.#version },
-        { sandboxes: manager, node: health, encodeList: ListPodSandbox.responseSerialize, logger },
+        { runtimeVersion: this.#version, layersPath: containersDir(root) },
+        { ...node, node: health, wire, logger },
       ),
     )
-    criServer?.addService(ImageService.service, {})
+    criServer?.addService(
+      ImageService.service,
+      imageService({ images: node.images, wire: ImageService.service, logger }),
+    )
     sandboxerServer?.addService(loadSandboxApi().containerd.services.sandbox.v1.Controller.service, {})
     for (const server of servers) {
       this.#servers.push(server)
@@ -258,11 +174,13 @@ export class Daemon implements AsyncDisposable {
     this.#logger.info({ cri: cri.socket, sandboxer: sandboxer.socket }, 'serving')
   }
 
-  async #recover(manager: SandboxManager, networks: CniNetworks): Promise<void> {
+  async #recover({ sandboxes, containers }: Node, networks: CniNetworks): Promise<void> {
     try {
-      await manager.recover()
-      this.#logger.info(manager.counts(), 'recovered')
-      await collectStaleAttachments(manager, networks, this.#closing.signal)
+      // A sandbox that goes on being removed takes its containers with it: it has to know how they are.
+      await containers.recover()
+      await sandboxes.recover()
+      this.#logger.info({ ...sandboxes.counts(), ...containers.counts() }, 'recovered')
+      await collectStaleAttachments(sandboxes, networks, this.#closing.signal)
     } catch (error) {
       if (!this.#closing.signal.aborted) this.#logger.warn({ err: error }, 'recovery or CNI GC failed')
     }
@@ -277,10 +195,10 @@ export class Daemon implements AsyncDisposable {
   }
 
   async #drain(): Promise<void> {
-    if (!this.#manager) return
+    if (!this.#node) return
     using limit = deadline('drain', this.#config.timeouts.drainMs)
     try {
-      await this.#manager.drain(limit.signal)
+      await Promise.all([this.#node.sandboxes.drain(limit.signal), this.#node.containers.drain(limit.signal)])
     } catch (error) {
       this.#logger.warn({ error: errorMessage(error) }, 'operations are left to the next start')
     }

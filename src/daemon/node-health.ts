@@ -2,9 +2,10 @@ import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import type { CniNetworks } from '../cni/cni-networks.ts'
 import type { Config } from '../config/config.ts'
+import { deadline } from '../core/deadline.ts'
 import { errorMessage } from '../core/errors.ts'
 import type { Condition, NodeStatus, RuntimeHandlerStatus } from '../cri/node-status.ts'
-import { run } from '../host/run.ts'
+import type { RuntimeFeatures } from '../executor/types.ts'
 
 const PERIOD_MS = 30_000
 const FEATURES_TIMEOUT_MS = 5000
@@ -13,6 +14,8 @@ export interface NodeHealthDeps {
   readonly networks: CniNetworks
   /** For the verbose Status: how many sandboxes there are, and the like. */
   readonly counts: () => Readonly<Record<string, unknown>>
+  /** What an OCI runtime can do. */
+  readonly features: (runtimePath: string, signal: AbortSignal) => Promise<RuntimeFeatures>
   readonly onPodCidrs: (cidrs: readonly string[]) => void
 }
 
@@ -81,26 +84,20 @@ export class NodeHealth implements NodeStatus, Disposable {
     const { runtimes, defaultRuntimeHandler } = this.#config
     const binaries = [...new Set(Object.values(runtimes).map(({ runtime }) => runtime))]
     const features = new Map(
-      await Promise.all(binaries.map(async (path) => [path, await hasRecursiveReadOnly(path)] as const)),
+      await Promise.all(binaries.map(async (path) => [path, await this.#features(path)] as const)),
     )
     return ['', ...Object.keys(runtimes)].map((name) => ({
       name,
-      hasRecursiveReadOnlyMounts: features.get(runtimes[name || defaultRuntimeHandler]?.runtime ?? '') ?? false,
+      hasRecursiveReadOnlyMounts:
+        features.get(runtimes[name || defaultRuntimeHandler]?.runtime ?? '')?.recursiveReadOnlyMounts ?? false,
       hasUserNamespaces: false,
     }))
   }
-}
 
-/** Asks the runtime (`features`, OCI runtime-spec 1.1) for the mount option `rro`; one that cannot tell has it not. */
-async function hasRecursiveReadOnly(runtime: string): Promise<boolean> {
-  if (runtime === '') return false
-  try {
-    const { exitCode, stdout } = await run(runtime, ['features'], { timeoutMs: FEATURES_TIMEOUT_MS })
-    if (exitCode !== 0) return false
-    const { mountOptions } = JSON.parse(stdout) as { mountOptions?: unknown }
-    return Array.isArray(mountOptions) && mountOptions.includes('rro')
-  } catch {
-    // Too old to know the command, or not there: which of the two, the runtime condition says.
-    return false
+  /** One that cannot tell has none of them; whether it is there at all, the runtime condition says. */
+  async #features(runtime: string): Promise<RuntimeFeatures | undefined> {
+    if (runtime === '') return undefined
+    using limit = deadline(`features of ${runtime}`, FEATURES_TIMEOUT_MS)
+    return this.#deps.features(runtime, limit.signal).catch(() => undefined)
   }
 }

@@ -1,10 +1,11 @@
 import { join } from 'node:path'
 import type { Config } from '../config/config.ts'
-import { IMAGE_TOOLS } from '../config/image-tools.ts'
 import type { PauseProgram } from '../controller/pause-container.ts'
 import { buildPauseRootfs } from '../controller/pause-rootfs.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import { CodedError } from '../core/errors.ts'
+import type { Kernel } from '../host/kernel.ts'
+import type { ImageStore } from '../image/image-store.ts'
 import { PauseImage } from '../image/pause-image.ts'
 
 /** Where pause containers get their program from. */
@@ -15,23 +16,27 @@ export interface PauseSource {
   readonly program: () => PauseProgram
 }
 
-/** What skopeo may need of the daemon's environment to reach a registry. */
-const REGISTRY_VARIABLES = ['HOME', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'REGISTRY_AUTH_FILE', 'SSL_CERT_DIR']
-
 /** The pause image where one is configured; otherwise the built-in root file system, which needs no registry. */
-export async function openPauseSource(config: Config, parts: CleanupStack): Promise<PauseSource> {
+export async function openPauseSource(
+  config: Config,
+  { images, kernel }: { readonly images: ImageStore; readonly kernel: Kernel },
+  parts: CleanupStack,
+): Promise<PauseSource> {
   const directory = join(config.root, 'pause')
   const { image: reference, binary, args, stopSignal } = config.pause
   // The configuration admits only names of signals.
   if (reference === '') return builtIn(directory, binary, args, stopSignal as NodeJS.Signals)
-  const names = [...REGISTRY_VARIABLES, ...REGISTRY_VARIABLES.map((name) => name.toLowerCase())]
-  const env: Record<string, string> = {}
-  for (const name of names) {
-    const value = process.env[name]
-    if (value !== undefined) env[name] = value
-  }
-  const pullTimeoutMs = config.timeouts.runPodSandboxMs
-  const image = parts.use(new PauseImage({ reference, directory, ...IMAGE_TOOLS, pullTimeoutMs, env }))
+  const rootfsPath = join(config.state, 'pause-rootfs')
+  const image = parts.use(
+    new PauseImage(
+      { reference, directory, rootfsPath, pullTimeoutMs: config.timeouts.runPodSandboxMs },
+      {
+        images,
+        mountReadonly: (lower, path) => kernel.mountOverlay({ path, lower }),
+        unmount: (path) => kernel.unmount(path),
+      },
+    ),
+  )
   await image.load()
   return { ensure: (signal) => image.ensure(signal), program: () => image.program() }
 }

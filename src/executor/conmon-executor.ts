@@ -1,11 +1,12 @@
-import { access } from 'node:fs/promises'
+import { access, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { sleep } from '../core/deadline.ts'
+import { sleep, waitFor } from '../core/deadline.ts'
 import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
 import { CgroupMoves } from '../host/cgroup-moves.ts'
-import { cgroupMounts, missingAncestors, removeCgroup, removeCgroupIfEmpty } from '../host/cgroup.ts'
-import { readTextIfAny, removeFile, removeTree } from '../host/files.ts'
+import { cgroupMounts, killCgroup, oomKills, removeCgroup } from '../host/cgroup.ts'
+import { makeDirectory, readTextIfAny, removeFile, removeTree } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
+import { ExecError } from '../host/outcome.ts'
 import {
   cgroupsOf,
   commandLine,
@@ -15,14 +16,32 @@ import {
   type ProcessIdentity,
   signalProcess,
 } from '../host/process.ts'
-import { DEFAULT_CGROUP_PARENT } from '../oci/cgroups-path.ts'
 import type { Programs } from '../host/programs.ts'
+import { ociJson } from '../oci/json.ts'
+import type { Resources } from '../oci/spec.ts'
+import { cgroupDirectory } from './cgroup-directory.ts'
+import { CgroupParents } from './cgroup-parents.ts'
+import { Execs } from './exec.ts'
 import type { ExitWatch } from './exit-watch.ts'
+import { readFeatures } from './features.ts'
+import { prepareLog, reopenLog } from './log-file.ts'
+import { CONTAINER_PIDFILE, findMonitor, isMonitorOf, monitorArguments, monitorEnvironment } from './monitor.ts'
+import { runtimeMessage } from './runtime-message.ts'
 import { startByFifo } from './start-fifo.ts'
-import type { ContainerRecord, ExitStatus, OciRuntime } from './types.ts'
+import type {
+  ContainerIo,
+  ContainerRecord,
+  ExecOutput,
+  ExecRequest,
+  ExitStatus,
+  OciRuntime,
+  RuntimeFeatures,
+} from './types.ts'
 
-const CONTAINER_PIDFILE = 'container.pid'
-const MONITOR_PIDFILE = 'conmon.pid'
+/** conmon makes it in its working directory when memory ran out in the container's cgroup. */
+const OOM_FILE = 'oom'
+/** SIGKILL, as shells count it. */
+const KILLED = 128 + 9
 /** From SIGKILL to the end of a process; only one in uninterruptible sleep takes longer. */
 const KILL_MS = 5000
 const RESEND_MS = 100
@@ -44,16 +63,18 @@ export class ConmonExecutor {
   readonly #libc: Libc
   readonly #programs: Programs
   readonly #exits: ExitWatch
+  readonly #execs: Execs
   readonly #cgroupMounts = cgroupMounts()
   readonly #moves = new CgroupMoves()
-  /** The containers that are, or are about to be, below each cgroup that we have to remove after the last of them. */
-  readonly #parentUsers = new Map<string, Set<string>>()
+  readonly #parents = new CgroupParents(this.#cgroupMounts)
+  readonly #features = new Map<string, Promise<RuntimeFeatures>>()
 
   constructor(options: ConmonOptions, deps: { libc: Libc; programs: Programs; exits: ExitWatch }) {
     this.#options = options
     this.#libc = deps.libc
     this.#programs = deps.programs
     this.#exits = deps.exits
+    this.#execs = new Execs({ conmonPath: options.conmonPath }, { programs: deps.programs })
   }
 
   /** A record for a new container. Nothing is made yet. */
@@ -65,16 +86,7 @@ export class ConmonExecutor {
   }): Promise<ContainerRecord> {
     this.#moves.quicken()
     // With systemd the slices above are systemd's own business.
-    const ownedCgroupParents = request.runtime.systemdCgroup
-      ? []
-      : await missingAncestors(this.#cgroupMounts, request.cgroupsPath)
-    // Also ours to remove: the default parent, and what another container of ours made.
-    for (const parent of [DEFAULT_CGROUP_PARENT, ...this.#parentUsers.keys()]) {
-      if (request.cgroupsPath.startsWith(`${parent}/`) && !ownedCgroupParents.includes(parent)) {
-        ownedCgroupParents.push(parent)
-      }
-    }
-    ownedCgroupParents.sort((a, b) => b.length - a.length)
+    const ownedCgroupParents = request.runtime.systemdCgroup ? [] : await this.#parents.plan(request.cgroupsPath)
     const record = { ...request, ownedCgroupParents }
     this.adopt(record)
     return record
@@ -82,25 +94,23 @@ export class ConmonExecutor {
 
   /** Takes note of a container that is on record: to be called for each before any is deleted. */
   adopt(record: ContainerRecord): void {
-    for (const parent of record.ownedCgroupParents) {
-      const users = this.#parentUsers.get(parent) ?? new Set()
-      this.#parentUsers.set(parent, users.add(record.id))
-    }
+    this.#parents.adopt(record)
   }
 
   /**
    * Creates the container; its process exists and waits. The bundle directory holds config.json.
+   *
+   * @param io what becomes of its input and output; without it, there is none of either.
    * @throws CodedError `Internal` with what the runtime said; `delete` then clears up what there may be.
+   * `FailedPrecondition` or `InvalidArgument` for a log path that cannot be used.
    */
-  async create(record: ContainerRecord, signal: AbortSignal): Promise<ProcessIdentity> {
-    const { id, runtime, bundleDir } = record
-    const args = ['--api-version', '1', '--cid', id, '--cuuid', id, '--runtime', runtime.path, '--bundle', bundleDir]
-    args.push('--container-pidfile', join(bundleDir, CONTAINER_PIDFILE))
-    args.push('--conmon-pidfile', join(bundleDir, MONITOR_PIDFILE))
-    args.push('--exit-dir', this.#options.exitsDir, '--full-attach', '--log-path', 'null', '--log-level', 'warning')
-    args.push('--runtime-arg', `--root=${runtime.root}`)
-    if (runtime.systemdCgroup) args.push('--systemd-cgroup')
+  async create(record: ContainerRecord, signal: AbortSignal, io?: ContainerIo): Promise<ProcessIdentity> {
+    if (io?.logPath) await prepareLog(this.#programs, io.logPath, signal)
+    const { id, bundleDir } = record
+    const args = monitorArguments(record, this.#options.exitsDir, io)
     const answer = await this.#programs.launchMonitor(this.#options.conmonPath, args, {
+      cwd: bundleDir,
+      env: monitorEnvironment(record, io),
       timeoutMs: this.#options.runtimeTimeoutMs,
       signal,
     })
@@ -112,7 +122,7 @@ export class ConmonExecutor {
 
   /** Lets the process of a created container run its program. */
   async start(record: ContainerRecord, signal: AbortSignal): Promise<void> {
-    if (await startByFifo(join(record.runtime.root, record.id))) return
+    if (!(await hasHooks(record)) && (await startByFifo(join(record.runtime.root, record.id)))) return
     await this.#runtime(record, ['start', record.id], signal)
   }
 
@@ -139,9 +149,113 @@ export class ConmonExecutor {
     )
   }
 
+  /** Sends a signal, once, to this very process; one that has ended is success. */
+  kill(process: ProcessIdentity, signalName: StopSignal): void {
+    signalProcess(this.#libc, process, this.#options.bootId, signalName)
+  }
+
+  /** Whether the process ends, or has ended, within this time. */
+  async awaitEnd(process: ProcessIdentity, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
+    return this.#ends(process, timeoutMs, signal)
+  }
+
+  /**
+   * Kills everything in the container's cgroup, and nothing else, and returns when that is empty.
+   * @throws CodedError `FailedPrecondition` when something in it cannot be killed.
+   */
+  async killAll(record: ContainerRecord, signal: AbortSignal): Promise<void> {
+    await killCgroup(this.#cgroupMounts, cgroupDirectory(record), signal)
+  }
+
+  /**
+   * Runs a command in the container, as its own user and with its own environment, and returns when that has ended; what
+   * it left in the background lives on. More output than is kept is read and dropped.
+   *
+   * @throws CodedError `FailedPrecondition` when the container does not run, `DeadlineExceeded` at the timeout (then all
+   * processes of the command have been killed, as on abort), `Internal` with the runtime's words when the command
+   * cannot be started (there is no such program, for instance).
+   */
+  async execSync(record: ContainerRecord, request: ExecRequest, signal: AbortSignal): Promise<ExecOutput> {
+    this.#moves.quicken()
+    return this.#execs.run(record, request, async () => (await this.findProcess(record)) !== null, signal)
+  }
+
+  /**
+   * Whether the kernel killed the container's first process for want of memory: it was killed by SIGKILL, and an
+   * out-of-memory kill was counted in its cgroup. To be asked after it has ended and before `delete`.
+   */
+  async oomKilled(record: ContainerRecord, exit: ExitStatus): Promise<boolean> {
+    if (exit.code !== KILLED) return false
+    const kills = await oomKills(this.#cgroupMounts, cgroupDirectory(record))
+    // Without the cgroup there is what the monitor saw, which does not tell who was killed.
+    return kills === undefined ? !(await isMissing(join(record.bundleDir, OOM_FILE))) : kills > 0
+  }
+
+  /**
+   * Lets the monitor go on in a new log at the same path, after somebody has renamed the old one. Where nobody has, nothing
+   * is done. Returns when the new one is there.
+   * @throws CodedError `FailedPrecondition` when the monitor has ended.
+   */
+  async reopenLog(record: ContainerRecord, logPath: string, signal: AbortSignal): Promise<void> {
+    const monitor = await findMonitor(record, this.#options.bootId)
+    if (!monitor)
+      throw new CodedError('FailedPrecondition', `reopen log of container ${record.id}: its monitor has ended`)
+    await reopenLog(this.#programs, { bundleDir: record.bundleDir, monitor, path: logPath }, signal)
+  }
+
+  /**
+   * Changes the limits of the container's cgroup; what is not given stays.
+   * @throws CodedError `Internal` with what the runtime said.
+   */
+  async update(record: ContainerRecord, resources: Resources, signal: AbortSignal): Promise<void> {
+    const file = join(record.bundleDir, 'resources.json')
+    await writeFile(file, ociJson(resources), { mode: 0o600 })
+    await this.#runtime(record, ['update', '--resources', file, record.id], signal)
+  }
+
+  /**
+   * Writes the state of all processes of the container into a directory, with criu.
+   * @throws CodedError `FailedPrecondition` when the node has no criu or the runtime does not use it, `Internal` with
+   * what the runtime said.
+   */
+  async checkpoint(
+    record: ContainerRecord,
+    request: { readonly imageDir: string; readonly leaveRunning: boolean; readonly timeoutMs: number },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const what = `checkpoint container ${record.id}`
+    if (!(await this.runtimeFeatures(record.runtime.path, signal)).checkpoint) {
+      throw new CodedError('FailedPrecondition', `${what}: ${record.runtime.path} was built without criu`)
+    }
+    const version = { timeoutMs: this.#options.runtimeTimeoutMs, signal }
+    await this.#programs.runOk('/usr/bin/env', ['criu', '--version'], version).catch((cause: unknown) => {
+      signal.throwIfAborted()
+      throw new CodedError('FailedPrecondition', `${what}: there is no criu on this node`, { cause })
+    })
+    const { imageDir, leaveRunning, timeoutMs } = request
+    await makeDirectory(imageDir)
+    // criu writes its log into the work path, and the runtime its own files.
+    const args = ['checkpoint', '--image-path', imageDir, '--work-path', record.bundleDir]
+    await this.#runtime(record, [...args, ...(leaveRunning ? ['--leave-running'] : []), record.id], signal, timeoutMs)
+  }
+
+  /** What the runtime can do. It is asked once. @throws CodedError when it cannot be run. */
+  async runtimeFeatures(runtimePath: string, signal: AbortSignal): Promise<RuntimeFeatures> {
+    let asked = this.#features.get(runtimePath)
+    if (!asked) {
+      asked = readFeatures(this.#programs, runtimePath)
+      this.#features.set(runtimePath, asked)
+      asked.catch(() => this.#features.delete(runtimePath))
+    }
+    return waitFor(asked, signal)
+  }
+
   /** Resolves when the process has ended, also when it did so while nobody was looking. */
   async wait(record: ContainerRecord, process: ProcessIdentity, signal: AbortSignal): Promise<ExitStatus> {
-    return this.#exits.wait(record.id, process, signal)
+    const monitor = await findMonitor(record, this.#options.bootId)
+    // What is left of the container can keep the monitor reading its output for ever.
+    const onLinger = (): Promise<void> => this.killAll(record, signal)
+    return this.#exits.wait({ id: record.id, process, monitor, onLinger }, signal)
   }
 
   /** The exit status that the monitor has written down, or null. */
@@ -174,7 +288,7 @@ export class ConmonExecutor {
     await removeCgroup(this.#cgroupMounts, cgroupDirectory(record), signal)
     await this.#awaitMonitor(record, signal)
     await removeFile(join(this.#options.exitsDir, record.id))
-    await this.#releaseParents(record)
+    await this.#parents.release(record)
   }
 
   /** The containers whose monitors run and write to our exits directory. */
@@ -190,8 +304,9 @@ export class ConmonExecutor {
   async #ends(process: ProcessIdentity, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
     const end = performance.now() + timeoutMs
     for (let pause = 1; isAlive(process, this.#options.bootId); pause = Math.min(pause * 2, 50)) {
-      if (performance.now() >= end) return false
-      await sleep(pause, signal)
+      const left = end - performance.now()
+      if (left <= 0) return false
+      await sleep(Math.min(pause, left), signal)
     }
     return true
   }
@@ -199,10 +314,8 @@ export class ConmonExecutor {
   async #deleteAtRuntime(record: ContainerRecord, signal: AbortSignal): Promise<void> {
     const stateDir = join(record.runtime.root, record.id)
     if (await isMissing(stateDir)) return
-    if (await isDeletedByHand(record, stateDir)) {
-      await removeCgroup(this.#cgroupMounts, cgroupDirectory(record), signal)
-      return removeTree(stateDir)
-    }
+    // The cgroup is removed by the caller.
+    if (await isDeletedByHand(record, stateDir)) return removeTree(stateDir)
     try {
       await this.#runtime(record, ['delete', '--force', record.id], signal)
     } catch (error) {
@@ -232,38 +345,33 @@ export class ConmonExecutor {
 
   /** The monitor ends by itself once its container has; one that does not is killed. */
   async #awaitMonitor(record: ContainerRecord, signal: AbortSignal): Promise<void> {
-    const pid = Number.parseInt((await readTextIfAny(join(record.bundleDir, MONITOR_PIDFILE))) ?? '', 10)
-    if (Number.isNaN(pid)) return
-    const identity = identifyProcess(pid, this.#options.bootId)
-    if (!identity || !isMonitorOf(record, pid)) return
+    const identity = await findMonitor(record, this.#options.bootId)
+    if (!identity) return
     if (await this.#ends(identity, 1000, signal)) return
     signalProcess(this.#libc, identity, this.#options.bootId, 'SIGKILL')
     await this.#ends(identity, KILL_MS, signal)
   }
 
-  async #releaseParents(record: ContainerRecord): Promise<void> {
-    for (const parent of record.ownedCgroupParents) {
-      const users = this.#parentUsers.get(parent)
-      users?.delete(record.id)
-      if (users && users.size > 0) continue
-      this.#parentUsers.delete(parent)
-      await removeCgroupIfEmpty(this.#cgroupMounts, parent)
-    }
-  }
-
-  async #runtime(record: ContainerRecord, args: readonly string[], signal: AbortSignal): Promise<void> {
+  /** @throws CodedError `Internal` with what the runtime said, `FailedPrecondition` when the container does not run. */
+  async #runtime(
+    record: ContainerRecord,
+    args: readonly string[],
+    signal: AbortSignal,
+    timeoutMs = this.#options.runtimeTimeoutMs,
+  ): Promise<void> {
     const { path, root, systemdCgroup } = record.runtime
     const all = ['--root', root, ...(systemdCgroup ? ['--systemd-cgroup'] : []), ...args]
-    await this.#programs.runOk(path, all, { timeoutMs: this.#options.runtimeTimeoutMs, signal })
+    const result = await this.#programs.run(path, all, { timeoutMs, signal })
+    if (result.exitCode === 0) return
+    const why = runtimeMessage(result.stderr || result.stdout) || `exit code ${result.exitCode}`
+    throw new ExecError('Internal', `${path} ${args.join(' ')}: ${why}`, {
+      exitCode: result.exitCode,
+      stderr: result.stderr,
+    })
   }
 }
 
 export type StopSignal = Parameters<typeof signalProcess>[3]
-
-function isMonitorOf(record: ContainerRecord, pid: number): boolean {
-  const args = commandLine(pid)
-  return basename(args[0] ?? '') === 'conmon' && args.includes(record.id) && args.includes(record.bundleDir)
-}
 
 /** conmon's answer is `{"data": PID}`, or `{"data": -1, "message": "what the runtime said"}`. */
 function parseAnswer(answer: string, record: ContainerRecord): number {
@@ -278,22 +386,19 @@ function parseAnswer(answer: string, record: ContainerRecord): number {
   throw new CodedError('Internal', `create container ${record.id} with ${record.runtime.path}: ${why}`)
 }
 
-/** The directory of the container's cgroup below each hierarchy. */
-function cgroupDirectory(record: ContainerRecord): string {
-  if (!record.runtime.systemdCgroup) return record.cgroupsPath
-  const [slice = '', prefix = '', name = ''] = record.cgroupsPath.split(':')
-  // a-b.slice lies in a.slice (systemd.slice(5)).
-  const parts = slice.replace(/\.slice$/, '').split('-')
-  const slices = parts.map((_, index) => `${parts.slice(0, index + 1).join('-')}.slice`)
-  return `/${[...slices, `${prefix}-${name}.scope`].join('/')}`
-}
-
 /**
  * Whether what `delete` of the runtime does can be done without it: crun keeps a file `status`, and of a container
  * without hooks nothing but that directory and the cgroup. It saves a process with every pod.
  */
-async function isDeletedByHand({ runtime }: ContainerRecord, stateDir: string): Promise<boolean> {
-  return !runtime.systemdCgroup && basename(runtime.path) === 'crun' && !(await isMissing(join(stateDir, 'status')))
+async function isDeletedByHand(record: ContainerRecord, stateDir: string): Promise<boolean> {
+  const { runtime } = record
+  if (runtime.systemdCgroup || basename(runtime.path) !== 'crun' || (await hasHooks(record))) return false
+  return !(await isMissing(join(stateDir, 'status')))
+}
+
+/** Whether the runtime has to run hooks when the container starts and ends. A mention of them is taken for one. */
+async function hasHooks(record: ContainerRecord): Promise<boolean> {
+  return (await readTextIfAny(join(record.bundleDir, 'config.json')))?.includes('"hooks"') ?? false
 }
 
 async function isMissing(path: string): Promise<boolean> {

@@ -8,13 +8,30 @@ import { isAlive, type ProcessIdentity } from '../host/process.ts'
 import type { ExitStatus } from './types.ts'
 
 const SWEEP_MS = 1000
-/** How long after the end of a process its monitor may take to write down the exit status. */
+/**
+ * How long after the end of a process its monitor, of which we do not know whether it runs, may take to write down the
+ * exit status. One that runs reads the last output first, and other processes of the container may still write some.
+ */
 const MONITOR_GRACE_MS = 1000
+/** After this, one that runs is given up: its log may lie on a disk that hangs. */
+const MONITOR_STUCK_MS = 15_000
+
+/** A process to be watched. */
+export interface Watch {
+  /** Under which its monitor writes down the exit status. */
+  readonly id: string
+  readonly process: ProcessIdentity
+  /** Null when it is not known, or was killed. */
+  readonly monitor: ProcessIdentity | null
+  /** Called once when the process has ended, its monitor runs, and there is no exit status after a second. */
+  readonly onLinger: () => Promise<void>
+}
 
 interface Watched {
-  readonly process: ProcessIdentity
+  readonly watch: Watch
   readonly done: (exit: ExitStatus) => void
   goneSince: number | undefined
+  lingers: boolean
 }
 
 /**
@@ -47,8 +64,9 @@ export class ExitWatch implements Disposable {
   }
 
   /** Resolves when the process has ended; rejects with the signal's reason. One watcher for each id. */
-  async wait(id: string, process: ProcessIdentity, signal: AbortSignal): Promise<ExitStatus> {
+  async wait(watch: Watch, signal: AbortSignal): Promise<ExitStatus> {
     signal.throwIfAborted()
+    const { id } = watch
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
         this.#watched.delete(id)
@@ -56,12 +74,13 @@ export class ExitWatch implements Disposable {
       }
       signal.addEventListener('abort', onAbort, { once: true })
       this.#watched.set(id, {
-        process,
+        watch,
         done: (exit) => {
           signal.removeEventListener('abort', onAbort)
           resolve(exit)
         },
         goneSince: undefined,
+        lingers: false,
       })
       // It may have ended before it was watched.
       void this.#checkFile(id)
@@ -94,21 +113,36 @@ export class ExitWatch implements Disposable {
       if (exit) this.#finish(id, exit)
     } catch (error) {
       // The sweep comes by again.
-      this.#logger.warn({ sandboxId: id, error: errorMessage(error) }, 'exit status cannot be read')
+      this.#logger.warn({ id, error: errorMessage(error) }, 'exit status cannot be read')
     }
   }
 
   #sweepOnce(): void {
     const now = performance.now()
     for (const [id, watched] of this.#watched) {
-      if (isAlive(watched.process, this.#bootId)) continue
+      if (isAlive(watched.watch.process, this.#bootId)) continue
       watched.goneSince ??= now
-      if (now - watched.goneSince > MONITOR_GRACE_MS && !this.#hasFile(id)) {
+      // Asked before the file is looked for: it may write that and end in between.
+      const isGivenUp = this.#isGivenUp(watched, now - watched.goneSince)
+      if (isGivenUp && !this.#hasFile(id)) {
         this.#finish(id, { code: 255, atNs: toNs(Date.now()), reason: 'Unknown' })
       } else {
         void this.#checkFile(id)
       }
     }
+  }
+
+  #isGivenUp(watched: Watched, goneMs: number): boolean {
+    const { id, monitor, onLinger } = watched.watch
+    if (!monitor) return goneMs > MONITOR_GRACE_MS
+    if (!isAlive(monitor, this.#bootId)) return true
+    if (goneMs > MONITOR_GRACE_MS && !watched.lingers) {
+      watched.lingers = true
+      onLinger().catch((error: unknown) => {
+        this.#logger.warn({ id, error: errorMessage(error) }, 'the rest of a container cannot be ended')
+      })
+    }
+    return goneMs > MONITOR_STUCK_MS
   }
 
   #hasFile(id: string): boolean {

@@ -27,3 +27,44 @@ export interface ExitStatus {
   /** `Exited` was observed; `Unknown` and `NodeReboot` stand in for a status that nobody could observe. */
   readonly reason: 'Exited' | 'Unknown' | 'NodeReboot'
 }
+
+/** What becomes of the input and the output of a container's first process. */
+export interface ContainerIo {
+  /** A pseudo-terminal; its output is all `stdout` in the log. */
+  readonly terminal: boolean
+  /** Input may be attached; otherwise the process reads an empty one. */
+  readonly stdin: boolean
+  /** The input ends with the first who was attached to it. */
+  readonly stdinOnce: boolean
+  /** Absolute; `''` is no log. The monitor writes it in the CRI's format, and makes its directory where it is missing. */
+  readonly logPath: string
+  /** When the log would become longer, it is begun anew, and what it held is gone. 0 is no limit. */
+  readonly logMaxBytes: number
+}
+
+/** A command in a running container. */
+export interface ExecRequest {
+  readonly command: readonly string[]
+  /** 0 is none. */
+  readonly timeoutMs: number
+  /** What is kept of either stream; the command may print more. */
+  readonly maxOutputBytes: number
+}
+
+export interface ExecOutput {
+  /** 0–255; 128 + N for signal N. */
+  readonly exitCode: number
+  readonly stdout: Buffer
+  readonly stderr: Buffer
+}
+
+/** What an OCI runtime can do, whatever the kernel can. */
+export interface RuntimeFeatures {
+  /** Mounts that are read-only with all that is mounted below them (`rro`). */
+  readonly recursiveReadOnlyMounts: boolean
+  /** Mounts with an id mapping of their own. */
+  readonly idMappedMounts: boolean
+  readonly userNamespaces: boolean
+  /** Checkpoints, with a criu on the node. */
+  readonly checkpoint: boolean
+}

@@ -14,6 +14,8 @@ export interface CallScope {
   /** Aborts when the call is cancelled or past its deadline, unless it has been answered. */
   readonly signal: AbortSignal
   readonly deadline: Date | undefined
+  /** Aborts the signal. */
+  abort(reason: CodedError): void
   elapsedMs(): number
   /** Unties the signal; to be called before the answer is given. */
   close(): void
@@ -42,6 +44,7 @@ export function openCall(call: Call): CallScope {
     path,
     signal: controller.signal,
     deadline: Number.isFinite(deadlineMs) ? new Date(deadlineMs) : undefined,
+    abort: (reason) => controller.abort(reason),
     elapsedMs: () => Math.round((performance.now() - startMs) * 1000) / 1000,
     close: () => call.removeListener('cancelled', onCancelled),
   }

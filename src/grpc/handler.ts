@@ -19,6 +19,8 @@ export interface CallContext {
   readonly signal: AbortSignal
   /** When the caller stops waiting; undefined when it set no limit. */
   readonly deadline: Date | undefined
+  /** Ends the call with an error, also while a message waits for a slow reader. */
+  abort(reason: CodedError): void
 }
 
 export type UnaryMethod<Request, Response> = (request: Request, context: CallContext) => Promise<Response>
@@ -62,6 +64,7 @@ export function serverStream<Request, Response>(
   const serve = async (call: ServerWritableStream<Request, Response>, scope: CallScope): Promise<void> => {
     const { failure } = await settle(scope, deps.logger, async () => {
       for await (const message of method(decoded(call.request), scope)) {
+        scope.signal.throwIfAborted()
         await waitFor(write(call, message), scope.signal)
       }
     })

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { access, readFile, rmdir } from 'node:fs/promises'
+import { access, readdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sleep } from '../core/deadline.ts'
 import { CodedError, errnoOf } from '../core/errors.ts'
@@ -47,7 +47,31 @@ async function exists(mounts: readonly string[], path: string): Promise<boolean>
 }
 
 /**
- * Kills whatever is left in a cgroup and removes it from every hierarchy. A missing one is success.
+ * Kills all processes in a cgroup and below it, and returns when none is left. A missing one is success.
+ * @throws CodedError `FailedPrecondition` when processes are still in it after five seconds: they cannot be killed.
+ */
+export async function killCgroup(mounts: readonly string[], path: string, signal: AbortSignal): Promise<void> {
+  for (let attempt = 0; attempt < 250; attempt++) {
+    const killed = await Promise.all(mounts.map((mount) => killTree(join(mount, path))))
+    if (!killed.includes(true)) return
+    await sleep(attempt < 10 ? 2 : 20, signal)
+  }
+  throw new CodedError('FailedPrecondition', `kill cgroup ${path}: processes are still in it`)
+}
+
+/** How many processes of the cgroup the kernel has killed for want of memory; undefined when there is no such cgroup. */
+export async function oomKills(mounts: readonly string[], path: string): Promise<number | undefined> {
+  // Of v2, with what is below; of v1.
+  const files = mounts.flatMap((mount) =>
+    ['memory.events', 'memory.oom_control'].map((name) => join(mount, path, name)),
+  )
+  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8').catch(() => '')))
+  const counts = texts.flatMap((text) => /^oom_kill (\d+)$/m.exec(text)?.[1] ?? [])
+  return counts.length === 0 ? undefined : Math.max(...counts.map(Number))
+}
+
+/**
+ * Kills whatever is left in a cgroup and removes it, with what is below it, from every hierarchy. A missing one is success.
  * @throws CodedError `FailedPrecondition` when processes are still in it after a second: they cannot be killed.
  */
 export async function removeCgroup(mounts: readonly string[], path: string, signal: AbortSignal): Promise<void> {
@@ -66,15 +90,42 @@ export async function removeCgroupIfEmpty(mounts: readonly string[], path: strin
 
 async function removeOnce(directory: string): Promise<boolean> {
   if (await rmdirIfPossible(directory)) return true
-  const pids = await readFile(join(directory, 'cgroup.procs'), 'utf8').catch(() => '')
-  for (const pid of pids.split('\n').filter((line) => line !== '' && line !== '0')) {
+  await killTree(directory)
+  await Promise.all((await below(directory)).map(removeOnce))
+  return rmdirIfPossible(directory)
+}
+
+/** Sends SIGKILL to whatever is in a cgroup directory and below; false when there was nothing. */
+async function killTree(directory: string): Promise<boolean> {
+  const [pids, children] = await Promise.all([
+    readFile(join(directory, 'cgroup.procs'), 'utf8').catch(() => ''),
+    below(directory),
+  ])
+  // 0 is a process that we cannot see.
+  const found = pids.split('\n').filter((line) => line !== '' && line !== '0')
+  if (found.length > 0) await killAtOnce(directory)
+  for (const pid of found) {
     try {
       process.kill(Number(pid), 'SIGKILL')
     } catch {
       // Gone since it was listed.
     }
   }
-  return false
+  return (await Promise.all(children.map(killTree))).includes(true) || found.length > 0
+}
+
+/** On v2 the kernel kills them all, also those being born; on v1 those that are frozen have to be thawed for it. */
+async function killAtOnce(directory: string): Promise<void> {
+  const files = { 'cgroup.kill': '1', 'freezer.state': 'THAWED' }
+  await Promise.all(
+    // Neither is everywhere.
+    Object.entries(files).map(([name, text]) => writeFile(join(directory, name), text, { flag: 'r+' }).catch(() => {})),
+  )
+}
+
+async function below(directory: string): Promise<string[]> {
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => [])
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(directory, name))
 }
 
 async function rmdirIfPossible(directory: string): Promise<boolean> {

@@ -1,10 +1,13 @@
-import { closeSync, mkdirSync, openSync, unlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
+import { basename, dirname } from 'node:path'
 import { parentPort } from 'node:worker_threads'
 import { errnoOf } from '../core/errors.ts'
 import { answerCalls } from '../core/thread.ts'
-import type { KernelCalls, Namespaces, PinRequest, TmpfsRequest } from './kernel.ts'
+import { hostPath, makeDirectoryInRoot, readInRoot, resolveInRoot } from './in-root.ts'
+import type { KernelCalls, Namespaces, OverlayRequest, PinRequest, TmpfsRequest } from './kernel.ts'
 import {
+  CLONE_FS,
   CLONE_NEWIPC,
   CLONE_NEWNET,
   CLONE_NEWUTS,
@@ -14,6 +17,7 @@ import {
   MS_NODEV,
   MS_NOEXEC,
   MS_NOSUID,
+  MS_RDONLY,
   SyscallError,
 } from './libc.ts'
 
@@ -21,6 +25,8 @@ import {
 // It enters others only inside a single call, and is back home before it answers.
 
 const libc = loadLibc()
+// A working directory of its own: see mountOverlay.
+libc.unshare(CLONE_FS)
 const FLAGS = { net: CLONE_NEWNET, ipc: CLONE_NEWIPC, uts: CLONE_NEWUTS } as const
 const KINDS = ['net', 'ipc', 'uts'] as const
 const home = KINDS.map((kind) => openSync(`/proc/thread-self/ns/${kind}`, 'r'))
@@ -102,10 +108,44 @@ function mountTmpfs(request: TmpfsRequest): void {
   libc.mount('shm', request.path, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, data)
 }
 
+/** The options of a mount are one page: layers are named from the directory in which they are. */
+function mountOverlay({ path, lower, writable }: OverlayRequest): void {
+  mkdirSync(path, { recursive: true, mode: 0o755 })
+  const base = dirname(lower[0] ?? '/')
+  const layers = lower.map((layer) => (dirname(layer) === base ? basename(layer) : layer))
+  // A mount that nobody writes to wants two layers at least; what it is mounted on is empty.
+  if (!writable && layers.length === 1) layers.push(path)
+  const options = [`lowerdir=${layers.map(escapeOption).join(':')}`]
+  // `volatile`: what a container writes need not survive a crash of the node, since the container does not.
+  if (writable) {
+    options.push(`upperdir=${escapeOption(writable.upper)}`, `workdir=${escapeOption(writable.work)}`, 'volatile')
+  }
+  libc.chdir(base)
+  try {
+    libc.mount('overlay', path, 'overlay', writable ? 0 : MS_RDONLY, options.join(','))
+  } finally {
+    libc.chdir('/')
+  }
+}
+
+function escapeOption(path: string): string {
+  return path.replaceAll(/[\\,:]/g, String.raw`\$&`)
+}
+
 const handlers: { readonly [M in keyof KernelCalls]: (argument: KernelCalls[M][0]) => KernelCalls[M][1] } = {
   pin,
   unpin,
   mountTmpfs,
+  mountOverlay,
+  readInRoot: (request) => readInRoot(libc, request),
+  resolveInRoot: (request) => resolveInRoot(libc, request),
+  makeDirectoryInRoot: (request) => makeDirectoryInRoot(libc, request),
+  hostPaths: (requests) => requests.map(hostPath),
+  readInNetns: ({ netns, path }) =>
+    atHomeAfter(() => {
+      enter({ net: netns })
+      return readFileSync(path, 'utf8')
+    }),
   unmount,
   applySysctls: ({ namespaces, sysctls }) =>
     atHomeAfter(() => {

@@ -24,10 +24,50 @@ export interface TmpfsRequest {
   readonly mode: number
 }
 
+/** Lower directories, the topmost first; without `upper` and `work` the mount is read-only. */
+export interface OverlayRequest {
+  /** Absolute; made when it is missing. */
+  readonly path: string
+  readonly lower: readonly string[]
+  readonly writable?: { readonly upper: string; readonly work: string }
+}
+
+export interface FileInRoot {
+  readonly root: string
+  /** Absolute, as a process sees it for which `root` is `/`. */
+  readonly path: string
+  readonly maxBytes: number
+}
+
+export interface HostPathRequest {
+  readonly path: string
+  /** Whether to make a directory of it when there is nothing. */
+  readonly create: boolean
+}
+
+/** What a path of the node is, links followed. */
+export interface HostPath {
+  /** Absolute, without links; `''` when there is nothing. */
+  readonly path: string
+  readonly kind: 'directory' | 'file' | 'block' | 'char' | 'fifo' | 'socket' | 'missing'
+  /** Of a device. */
+  readonly major: number
+  readonly minor: number
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+}
+
 export interface KernelCalls {
   pin: readonly [PinRequest, void]
   unpin: readonly [string, void]
   mountTmpfs: readonly [TmpfsRequest, void]
+  mountOverlay: readonly [OverlayRequest, void]
+  readInRoot: readonly [FileInRoot, string | null]
+  resolveInRoot: readonly [{ root: string; path: string }, string]
+  makeDirectoryInRoot: readonly [{ root: string; path: string }, void]
+  hostPaths: readonly [readonly HostPathRequest[], readonly HostPath[]]
+  readInNetns: readonly [{ netns: string; path: string }, string]
   unmount: readonly [string, void]
   applySysctls: readonly [{ namespaces: Namespaces; sysctls: Readonly<Record<string, string>> }, void]
   addresses: readonly [string, readonly string[]]
@@ -64,6 +104,39 @@ export class Kernel implements AsyncDisposable {
   /** Mounts a tmpfs (nosuid, nodev, noexec), making its directory if need be. */
   async mountTmpfs(request: TmpfsRequest): Promise<void> {
     await this.#call('mountTmpfs', request)
+  }
+
+  /** Mounts layers on one another (overlayfs). */
+  async mountOverlay(request: OverlayRequest): Promise<void> {
+    await this.#call('mountOverlay', request)
+  }
+
+  /**
+   * The text of a regular file below a root that somebody else fills; null when there is none.
+   * @throws CodedError `FailedPrecondition` when it is too large or no regular file.
+   */
+  async readInRoot(request: FileInRoot): Promise<string | null> {
+    return this.#call('readInRoot', request)
+  }
+
+  /** Where a path below a root really is; the root must not change meanwhile. @throws CodedError `NotFound`. */
+  async resolveInRoot(request: { readonly root: string; readonly path: string }): Promise<string> {
+    return this.#call('resolveInRoot', request)
+  }
+
+  /** Makes a directory below a root that somebody else fills, with its parents; one that is there is success. */
+  async makeDirectoryInRoot(request: { readonly root: string; readonly path: string }): Promise<void> {
+    await this.#call('makeDirectoryInRoot', request)
+  }
+
+  /** Looks at paths that a caller chose: for an instance of its own, since they may lie on a file system that hangs. */
+  async hostPaths(requests: readonly HostPathRequest[]): Promise<readonly HostPath[]> {
+    return this.#call('hostPaths', requests)
+  }
+
+  /** A file of /proc as seen from inside a pinned network namespace. */
+  async readInNetns(request: { readonly netns: string; readonly path: string }): Promise<string> {
+    return this.#call('readInNetns', request)
   }
 
   /** Unmounts everything on the path, lazily. Nothing mounted is success. */

@@ -2,9 +2,11 @@ import koffi from 'koffi'
 import { CodedError } from '../core/errors.ts'
 
 /** Linux constants (asm-generic; the same on amd64 and arm64). */
+export const CLONE_FS = 0x00000200
 export const CLONE_NEWUTS = 0x04000000
 export const CLONE_NEWIPC = 0x08000000
 export const CLONE_NEWNET = 0x40000000
+export const MS_RDONLY = 1
 export const MS_NOSUID = 2
 export const MS_NODEV = 4
 export const MS_NOEXEC = 8
@@ -12,6 +14,7 @@ export const MS_BIND = 4096
 export const MNT_DETACH = 2
 export const LOCK_EX = 2
 export const LOCK_NB = 4
+export const O_PATH = 0x200000
 const AF_INET = 2
 const SOCK_DGRAM_CLOEXEC = 2 | 0x80000
 const SIOCSIFFLAGS = 0x8914
@@ -29,6 +32,9 @@ const SIGSET_SIZE = 128
 const SYS_PIDFD_SEND_SIGNAL = 424
 const SYS_PIDFD_OPEN = 434
 const SYS_CLOSE_RANGE = 436
+const SYS_OPENAT2 = 437
+/** RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS of openat2.h. */
+const RESOLVE_IN_ROOT = 0x10 | 0x02
 const CLOSE_RANGE_CLOEXEC = 4
 
 /** A system call that failed; `errno` is its name, e.g. `EBUSY`. */
@@ -51,6 +57,15 @@ export interface Libc {
   setns(fd: number): void
   mount(source: string, target: string, type: string | null, flags: number, data: string | null): void
   umount(target: string, flags: number): void
+  /**
+   * Opens a path as a process would for which `rootFd` is `/`: neither `..` nor a link leads out of it. Closed on exec;
+   * the caller closes it.
+   */
+  openInRoot(rootFd: number, path: string, flags: number): number
+  /** Closes a descriptor that one of these functions made, on a worker thread, where Node.js counts only its own. */
+  close(fd: number): void
+  /** Changes the working directory of the calling thread, which shares none with others (CLONE_FS). */
+  chdir(path: string): void
   sethostname(name: string): void
   /** Brings the interface `lo` of the calling thread's network namespace up. */
   loopbackUp(): void
@@ -63,7 +78,7 @@ export interface Libc {
   /** The read end and the write end of a pipe, both closed on exec. The caller closes them. */
   pipe(): readonly [readEnd: number, writeEnd: number]
   /**
-   * Starts a program in a session of its own, in `/`, with default signals and nothing but the given environment and
+   * Starts a program in a session of its own, with default signals and nothing but the given environment and
    * descriptors, and returns its pid. The caller reaps it with {@link Libc.reap}.
    *
    * Unlike fork, this copies no page tables: a fraction of a millisecond instead of several for a process of our size.
@@ -87,6 +102,8 @@ export interface SpawnRequest {
   readonly env: readonly string[]
   /** What the program finds at descriptors 0, 1, …: one of ours, or null for /dev/null. */
   readonly fds: readonly (number | null)[]
+  /** Its working directory; `/` by default. */
+  readonly cwd?: string
 }
 
 export function loadLibc(): Libc {
@@ -101,6 +118,8 @@ export function loadLibc(): Libc {
   const close = lib.func('int close(int)')
   const flock = lib.func('int flock(int, int)')
   const syscall = lib.func('long syscall(long, long, long, void *, long)')
+  const openat2 = lib.func('long syscall(long, int, const char *, void *, size_t)')
+  const chdir = lib.func('int chdir(const char *)')
   const closeRange = lib.func('long syscall(long, unsigned int, unsigned int, int)')
   const check = (result: number, call: string, subject: string | number): number => {
     if (result < 0) throw new SyscallError(call, String(subject), errnoName(koffi.errno()))
@@ -112,6 +131,15 @@ export function loadLibc(): Libc {
     mount: (source, target, type, flags, data) =>
       void check(mount(source, target, type, flags, data), 'mount', `${source} on ${target}`),
     umount: (target, flags) => void check(umount2(target, flags), 'umount', target),
+    openInRoot: (rootFd, path, flags) => {
+      // struct open_how: flags, mode, resolve.
+      const how = Buffer.alloc(24)
+      how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0)
+      how.writeBigUInt64LE(BigInt(RESOLVE_IN_ROOT), 16)
+      return check(Number(openat2(SYS_OPENAT2, rootFd, path, how, how.length)), 'openat2', path)
+    },
+    close: (fd) => void close(fd),
+    chdir: (path) => void check(chdir(path), 'chdir', path),
     sethostname: (name) => void check(sethostname(name, Buffer.byteLength(name)), 'sethostname', name),
     loopbackUp: () => {
       const fd = check(socket(AF_INET, SOCK_DGRAM_CLOEXEC, 0), 'socket', 'AF_INET')
@@ -160,7 +188,7 @@ function loadSpawn(lib: ReturnType<typeof koffi.load>, check: Check): Pick<Libc,
       check(pipe2(ends, O_CLOEXEC), 'pipe2', '')
       return ends
     },
-    spawn: ({ file, args, env, fds }) => {
+    spawn: ({ file, args, env, fds, cwd }) => {
       const attr = Buffer.alloc(OPAQUE_SIZE)
       const actions = Buffer.alloc(OPAQUE_SIZE)
       attrInit(attr)
@@ -169,7 +197,7 @@ function loadSpawn(lib: ReturnType<typeof koffi.load>, check: Check): Pick<Libc,
         attrSetFlags(attr, SPAWN_FLAGS)
         attrSetSigDefault(attr, everySignal)
         attrSetSigMask(attr, noSignal)
-        addChdir(actions, '/')
+        addChdir(actions, cwd ?? '/')
         for (const [target, fd] of fds.entries()) {
           if (fd === null) addOpen(actions, target, '/dev/null', O_RDWR, 0)
           else addDup(actions, fd, target)

@@ -7,6 +7,15 @@ import { PipeReader } from './pipe-reader.ts'
 const SYNC_FD = 3
 const MAX_MESSAGE = 64 * 1024
 
+export interface LaunchOptions {
+  /** Its working directory; `/` by default. */
+  readonly cwd?: string
+  /** Its environment, beside `PATH`. */
+  readonly env?: Readonly<Record<string, string>>
+  readonly timeoutMs: number
+  readonly signal: AbortSignal
+}
+
 /**
  * Starts a program that puts itself into the background and outlives us (conmon), and returns the first line that it
  * writes to descriptor 3, which it finds in `_OCI_SYNCPIPE`. It runs in a session of its own, with nothing inherited.
@@ -20,15 +29,17 @@ export async function launchMonitor(
   libc: Libc,
   file: string,
   args: readonly string[],
-  options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+  options: LaunchOptions,
 ): Promise<string> {
   using limit = deadline(`launch ${file}`, options.timeoutMs, options.signal)
   limit.signal.throwIfAborted()
   const sync = libc.pipe()
   const stderr = libc.pipe()
   try {
-    const env = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', `_OCI_SYNCPIPE=${SYNC_FD}`]
-    const pid = libc.spawn({ file, args, env, fds: [null, null, stderr[1], sync[1]] })
+    const variables = { ...options.env, PATH: '/usr/sbin:/usr/bin:/sbin:/bin', _OCI_SYNCPIPE: String(SYNC_FD) }
+    const env = Object.entries(variables).map(([name, value]) => `${name}=${value}`)
+    const cwd = options.cwd ?? '/'
+    const pid = libc.spawn({ file, args, env, fds: [null, null, stderr[1], sync[1]], cwd })
     void reapSoon(libc, pid)
   } catch (error) {
     closeSync(sync[0])

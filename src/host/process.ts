@@ -11,14 +11,17 @@ export interface ProcessIdentity {
   readonly bootId: string
 }
 
-interface ProcessStat {
+/** What `/proc/PID/stat` says of a process. */
+export interface ProcessStat {
   /** One letter of proc(5): `R`, `S`, `D`, `Z`, … */
   readonly state: string
+  readonly parentPid: number
+  readonly session: number
   readonly startTime: string
 }
 
 /** Reads `/proc/PID/stat`, or null when there is no such process. Takes microseconds: procfs does not block. */
-function readStat(pid: number): ProcessStat | null {
+export function readStat(pid: number): ProcessStat | null {
   let text: string
   try {
     text = readFileSync(`/proc/${pid}/stat`, 'latin1')
@@ -27,7 +30,12 @@ function readStat(pid: number): ProcessStat | null {
   }
   // The command name may hold spaces and brackets: fields are counted from the last bracket.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-  return { state: fields[0] ?? '', startTime: fields[19] ?? '' }
+  return {
+    state: fields[0] ?? '',
+    parentPid: Number(fields[1]),
+    session: Number(fields[3]),
+    startTime: fields[19] ?? '',
+  }
 }
 
 /** The kernel's id of the current boot. */

@@ -1,19 +1,25 @@
 import { parentPort } from 'node:worker_threads'
 import { CodedError, errnoOf } from '../core/errors.ts'
-import { answerCalls } from '../core/thread.ts'
+import { answerCalls, Moved } from '../core/thread.ts'
+import { type ExecEnding, execRun } from './exec-run.ts'
 import { loadLibc } from './libc.ts'
 import { launchMonitor } from './monitor.ts'
-import type { ProgramCall, ProgramCalls, RunFailure } from './programs.ts'
+import { OutputBudget } from './output-reader.ts'
+import type { LaunchCall, ProgramCall, ProgramCalls, RunFailure } from './programs.ts'
 import { ExecError, type RunResult } from './outcome.ts'
 import { runAsOthers } from './priority.ts'
 import { spawnRun } from './spawn-run.ts'
 
 // The entry of the programs thread.
 
+/** Of the output of all commands together. */
+const MAX_KEPT_BYTES = 256 * 1024 * 1024
+
 // The daemon runs before the programs that it starts, and they do not inherit that.
 runAsOthers()
 const libc = loadLibc()
 const running = new Map<number, AbortController>()
+const budget = new OutputBudget(MAX_KEPT_BYTES)
 
 async function abortable<T>(key: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController()
@@ -35,6 +41,10 @@ async function runHere({ file, args, options }: ProgramCall, signal: AbortSignal
   }
 }
 
+function moved(ending: ExecEnding): Moved<ExecEnding> {
+  return new Moved(ending, [ending.stdout.buffer, ending.stderr.buffer])
+}
+
 if (!parentPort) throw new Error('the programs thread has no parent')
 answerCalls(parentPort, (method, argument) => {
   switch (method) {
@@ -43,8 +53,12 @@ answerCalls(parentPort, (method, argument) => {
       return abortable(call.key, (signal) => runHere(call, signal))
     }
     case 'launch': {
-      const { key, file, args, options } = argument as ProgramCall
-      return abortable(key, (signal) => launchMonitor(libc, file, args, { timeoutMs: options.timeoutMs, signal }))
+      const { key, file, args, options } = argument as LaunchCall
+      return abortable(key, (signal) => launchMonitor(libc, file, args, { ...options, signal }))
+    }
+    case 'exec': {
+      const { key, program } = argument as ProgramCalls['exec'][0]
+      return abortable(key, async (signal) => moved(await execRun(libc, program, budget, signal)))
     }
     case 'abort': {
       const { key, code, message } = argument as ProgramCalls['abort'][0]

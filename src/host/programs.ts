@@ -1,5 +1,7 @@
 import { CodedError, type ErrorCode, errorCode, errorMessage } from '../core/errors.ts'
 import { Thread } from '../core/thread.ts'
+import type { ExecEnding, ExecProgram } from './exec-run.ts'
+import type { LaunchOptions } from './monitor.ts'
 import { ExecError, expectSuccess, type RunOptions, type RunResult } from './outcome.ts'
 
 /** A failed run, as it crosses from one thread to another. */
@@ -20,9 +22,14 @@ export interface ProgramCall {
   readonly options: Omit<RunOptions, 'signal'>
 }
 
+export interface LaunchCall extends Omit<ProgramCall, 'options'> {
+  readonly options: Omit<LaunchOptions, 'signal'>
+}
+
 export interface ProgramCalls {
   run: readonly [ProgramCall, RunResult | RunFailure]
-  launch: readonly [ProgramCall, string]
+  launch: readonly [LaunchCall, string]
+  exec: readonly [{ readonly key: number; readonly program: ExecProgram }, ExecEnding]
   abort: readonly [{ readonly key: number; readonly code: ErrorCode; readonly message: string }, void]
 }
 
@@ -31,12 +38,14 @@ export interface ProgramCalls {
  * new program going, milliseconds each on a busy node: nobody who reads shall wait for that.
  */
 export class Programs implements AsyncDisposable {
-  #thread: Thread<ProgramCalls> | undefined
-  #lastKey = 0
+  readonly #pods = new ProgramsThread('programs')
+  /** One of their own, so that nothing waits for what a command prints, and no probe for a pod. */
+  readonly #execs = new ProgramsThread('execs')
 
   /** See `run` in `run.ts`. */
   readonly run = async (file: string, args: readonly string[], options: RunOptions): Promise<RunResult> => {
-    const outcome = await this.#call('run', file, args, options)
+    const { signal, ...rest } = options
+    const outcome = await this.#pods.call('run', { file, args, options: rest }, signal)
     if (!('code' in outcome)) return outcome
     const { code, message, errno, ...details } = outcome
     const cause = errno === undefined ? undefined : Object.assign(new Error(errno), { code: errno })
@@ -49,27 +58,39 @@ export class Programs implements AsyncDisposable {
   }
 
   /** See `launchMonitor` in `monitor.ts`. */
-  async launchMonitor(
-    file: string,
-    args: readonly string[],
-    options: { readonly timeoutMs: number; readonly signal: AbortSignal },
-  ): Promise<string> {
-    return this.#call('launch', file, args, options)
+  async launchMonitor(file: string, args: readonly string[], options: LaunchOptions): Promise<string> {
+    const { signal, ...rest } = options
+    return this.#pods.call('launch', { file, args, options: rest }, signal)
+  }
+
+  /** See `execRun` in `exec-run.ts`. */
+  async exec(program: ExecProgram, signal: AbortSignal): Promise<ExecEnding> {
+    return this.#execs.call('exec', { program }, signal)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#thread?.[Symbol.asyncDispose]()
+    await Promise.all([this.#pods[Symbol.asyncDispose](), this.#execs[Symbol.asyncDispose]()])
+  }
+}
+
+/** A thread that is started when it is first needed, and again when it died. */
+class ProgramsThread implements AsyncDisposable {
+  readonly #name: string
+  #thread: Thread<ProgramCalls> | undefined
+  #lastKey = 0
+
+  constructor(name: string) {
+    this.#name = name
   }
 
-  async #call<M extends 'run' | 'launch'>(
+  async call<M extends 'run' | 'launch' | 'exec'>(
     method: M,
-    file: string,
-    args: readonly string[],
-    { signal, ...options }: RunOptions,
+    argument: Omit<ProgramCalls[M][0], 'key'>,
+    signal: AbortSignal | undefined,
   ): Promise<ProgramCalls[M][1]> {
     signal?.throwIfAborted()
     if (!this.#thread || this.#thread.dead) {
-      this.#thread = new Thread<ProgramCalls>('programs', new URL('./programs-thread.ts', import.meta.url))
+      this.#thread = new Thread<ProgramCalls>(this.#name, new URL('./programs-thread.ts', import.meta.url))
     }
     const thread = this.#thread
     const key = ++this.#lastKey
@@ -85,9 +106,13 @@ export class Programs implements AsyncDisposable {
     }
     signal?.addEventListener('abort', onAbort, { once: true })
     try {
-      return await thread.call(method, { key, file, args, options })
+      return await thread.call(method, { key, ...argument } as ProgramCalls[M][0])
     } finally {
       signal?.removeEventListener('abort', onAbort)
     }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#thread?.[Symbol.asyncDispose]()
   }
 }

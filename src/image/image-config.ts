@@ -1,7 +1,5 @@
-import { readFile } from 'node:fs/promises'
 import { constants } from 'node:os'
-import { join } from 'node:path'
-import { CodedError, errorMessage } from '../core/errors.ts'
+import { CodedError } from '../core/errors.ts'
 
 /** How the program of an image is run and made to quit. */
 export interface ImageProgram {
@@ -9,26 +7,8 @@ export interface ImageProgram {
   readonly stopSignal: keyof typeof constants.signals
 }
 
-interface Descriptor {
-  readonly digest?: unknown
-}
-
 /** The architectures of Node by their names in images (those of Go). */
 const ARCHITECTURE: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', arm: 'arm', s390x: 's390x' }
-
-/**
- * Reads the configuration of the only image in an OCI image layout.
- * @throws CodedError `FailedPrecondition` when the layout is not what image-spec says.
- */
-export async function readImageConfig(layout: string): Promise<unknown> {
-  try {
-    const index = (await readJson(join(layout, 'index.json'))) as { manifests?: Descriptor[] }
-    const manifest = (await readJson(blobPath(layout, index.manifests?.[0]))) as { config?: Descriptor }
-    return await readJson(blobPath(layout, manifest.config))
-  } catch (cause) {
-    throw new CodedError('FailedPrecondition', `its OCI layout cannot be read: ${errorMessage(cause)}`, { cause })
-  }
-}
 
 /**
  * What to run, from an image configuration (image-spec 1.0, config.md).
@@ -66,16 +46,6 @@ function stopSignal(value: unknown): ImageProgram['stopSignal'] {
   )
   if (found) return found[0] as ImageProgram['stopSignal']
   throw absurd(`StopSignal ${JSON.stringify(value)} is not a signal`)
-}
-
-function blobPath(layout: string, descriptor: Descriptor | undefined): string {
-  const [, algorithm, hex] = /^(sha256|sha512):([0-9a-f]{64,128})$/.exec(String(descriptor?.digest)) ?? []
-  if (!algorithm || !hex) throw new Error(`digest ${JSON.stringify(descriptor?.digest)}`)
-  return join(layout, 'blobs', algorithm, hex)
-}
-
-async function readJson(path: string): Promise<unknown> {
-  return JSON.parse(await readFile(path, 'utf8'))
 }
 
 function absurd(why: string): CodedError {

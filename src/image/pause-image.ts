@@ -1,25 +1,30 @@
 import { createHash } from 'node:crypto'
-import { lstat, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { deadline, waitFor } from '../core/deadline.ts'
-import { CodedError, errnoOf, errorCode, errorMessage } from '../core/errors.ts'
-import { makeDirectory, removeTree } from '../host/files.ts'
-import { ExecError } from '../host/outcome.ts'
-import { runOk } from '../host/run.ts'
-import { type ImageProgram, imageProgram, readImageConfig } from './image-config.ts'
+import { CodedError, errorCode, errorMessage } from '../core/errors.ts'
+import { makeDirectory } from '../host/files.ts'
+import { type ImageProgram, imageProgram } from './image-config.ts'
+import type { ImageStore } from './image-store.ts'
+import type { ImageView } from './types.ts'
 
 export interface PauseImageOptions {
   /** A registry reference (`registry.k8s.io/pause:3.10`), or any source of skopeo with its transport (`oci:/path:tag`). */
   readonly reference: string
-  /** Where it is kept. Nobody else writes there. */
+  /** For the directories that the image may lack. Nobody else writes there. */
   readonly directory: string
-  /** Absolute paths of the programs that fetch and unpack it. */
-  readonly skopeo: string
-  readonly umoci: string
+  /** Where its root file system is mounted. */
+  readonly rootfsPath: string
   /** For one pull with all that belongs to it. */
   readonly pullTimeoutMs: number
-  /** For skopeo: proxies, credentials. */
-  readonly env: Readonly<Record<string, string>>
+}
+
+export interface PauseImageDeps {
+  readonly images: Pick<ImageStore, 'pull' | 'load' | 'get' | 'hold' | 'lowerDirs'>
+  /** Mounts layers, the topmost first, read-only. The directory is there. */
+  readonly mountReadonly: (lowerDirs: readonly string[], path: string) => Promise<void>
+  /** What is not mounted is success. */
+  readonly unmount: (path: string) => Promise<void>
 }
 
 /** What is run of the image, and where it is. */
@@ -30,42 +35,51 @@ export interface PauseImageProgram extends ImageProgram {
 /** Mount points that OCI runtimes want to find in a root file system that they may not write to. */
 const MOUNT_POINTS = ['proc', 'dev', 'sys']
 
-const TRANSPORT = /^(?:docker:\/\/|(?:oci|oci-archive|docker-archive|docker-daemon|dir|containers-storage):)/
+const TRANSPORT = /^(?:oci|oci-archive|docker-archive|docker-daemon|dir|containers-storage):/
+
+/** The name in the image store of the image that a configuration calls so: that is the one to pin. */
+export function pauseImageName(reference: string): string {
+  if (!TRANSPORT.test(reference)) return reference.replace(/^docker:\/\//, '')
+  return `localhost/pause:${createHash('sha256').update(reference).digest('hex').slice(0, 16)}`
+}
 
 /**
- * The root file system of pause containers, made of an image. It is pulled once, and kept for as long as the
- * configuration names this reference; pods then start without a registry.
+ * The root file system of pause containers: a read-only view of an image in the image store. It is pulled once and held
+ * for as long as the daemon runs; pods then start without a registry. The mount ends with the daemon, and pods that run
+ * do without it: each has its own.
  */
 export class PauseImage implements AsyncDisposable {
   readonly #options: PauseImageOptions
-  readonly #path: string
+  readonly #deps: PauseImageDeps
+  readonly #name: string
   readonly #closing = new AbortController()
+  #held: (ImageView & Disposable) | undefined
   #program: PauseImageProgram | undefined
   #pulling: Promise<void> | undefined
 
-  constructor(options: PauseImageOptions) {
+  constructor(options: PauseImageOptions, deps: PauseImageDeps) {
     this.#options = options
-    const hash = createHash('sha256').update(options.reference).digest('hex').slice(0, 16)
-    this.#path = join(options.directory, `image-${hash}`)
+    this.#deps = deps
+    this.#name = pauseImageName(options.reference)
   }
 
   /**
-   * Takes up what an earlier daemon has pulled, and removes what one left unfinished. Called once, before all else.
-   * What is there and cannot be read is an error: pods may run on it.
+   * Takes up what an earlier daemon has pulled, and removes the mount that a killed one has left. Called once, before all
+   * else. An image that is there and cannot be run is told when a pod wants it.
    */
   async load(): Promise<void> {
-    const { directory } = this.#options
-    await makeDirectory(directory)
-    const unfinished = (await readdir(directory)).filter((name) => /^image-[0-9a-f]{16}\.tmp$/.test(name))
-    for (const name of unfinished) await removeTree(join(directory, name))
-    this.#program = await this.#readKept()
+    const { directory, rootfsPath } = this.#options
+    await this.#deps.unmount(rootfsPath)
+    await makeDirectory(rootfsPath, 0o755)
+    for (const point of MOUNT_POINTS) await mkdir(join(directory, 'mount-points', point), { recursive: true, mode: 0o755 })
+    if (this.#deps.images.get(this.#name)) await this.ensure(this.#closing.signal).catch(() => undefined)
   }
 
   /**
    * Makes sure that the image is there. Callers share one pull, which goes on when one of them gives up.
    *
    * @throws CodedError `Unavailable` when it cannot be pulled, `FailedPrecondition` when a program for that is missing
-   * or the image is not one to run, `DeadlineExceeded`; nothing is left then. Or the reason of the signal.
+   * or the image is not one to run, `DeadlineExceeded`. Or the reason of the signal.
    */
   async ensure(signal: AbortSignal): Promise<void> {
     if (this.#program) return
@@ -81,81 +95,47 @@ export class PauseImage implements AsyncDisposable {
     throw new CodedError('FailedPrecondition', `pause image ${this.#options.reference}: not pulled yet`)
   }
 
-  /** Ends a pull that is under way. */
+  /** Ends a pull that is under way, and the mount. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new CodedError('Canceled', 'the daemon stops'))
     await this.#pulling?.catch(() => undefined)
-  }
-
-  async #readKept(): Promise<PauseImageProgram | undefined> {
-    const path = join(this.#path, 'program.json')
-    try {
-      return { ...(JSON.parse(await readFile(path, 'utf8')) as ImageProgram), rootfsPath: this.#rootfs(this.#path) }
-    } catch (cause) {
-      if (errnoOf(cause) === 'ENOENT') return undefined
-      throw new CodedError('FailedPrecondition', `read pause image ${path}: ${errorMessage(cause)}`, { cause })
-    }
+    if (this.#program) await this.#deps.unmount(this.#options.rootfsPath)
+    this.#program = undefined
+    this.#held?.[Symbol.dispose]()
   }
 
   async #pull(): Promise<void> {
     const { reference, pullTimeoutMs } = this.#options
-    const temporary = `${this.#path}.tmp`
+    const { images } = this.#deps
     using limit = deadline(`pull pause image ${reference}`, pullTimeoutMs, this.#closing.signal)
     try {
-      await removeTree(temporary)
-      await makeDirectory(temporary)
-      const program = await this.#unpackInto(temporary, limit.signal)
-      await writeFile(join(temporary, 'program.json'), JSON.stringify(program))
-      // A power cut must not leave half of it under the final name.
-      await this.#run('/bin/sync', ['-f', temporary], limit.signal)
-      await rename(temporary, this.#path)
-      this.#program = { ...program, rootfsPath: this.#rootfs(this.#path) }
+      // One that is there needs no registry, also where its tag has moved on since.
+      const id = images.get(this.#name)?.id ?? (await this.#bring(limit.signal))
+      await this.#mount(id)
     } catch (cause) {
-      await removeTree(temporary)
-      throw new CodedError(codeOf(cause), `pull pause image ${reference}: ${errorMessage(cause)}`, { cause })
+      throw new CodedError(errorCode(cause), `pull pause image ${reference}: ${errorMessage(cause)}`, { cause })
     }
   }
 
-  async #unpackInto(directory: string, signal: AbortSignal): Promise<ImageProgram> {
-    const { reference, skopeo, umoci } = this.#options
-    const source = TRANSPORT.test(reference) ? reference : `docker://${reference}`
-    const layout = join(directory, 'layout')
-    // Of what it keeps on the way nothing shall be left elsewhere.
-    const scratch = join(directory, 'scratch')
-    await mkdir(scratch)
-    await this.#run(skopeo, ['copy', '--quiet', source, `oci:${layout}:pause`], signal, { TMPDIR: scratch })
-    const program = imageProgram(await readImageConfig(layout))
-    await this.#run(umoci, ['raw', 'unpack', '--image', `${layout}:pause`, this.#rootfs(directory)], signal)
-    for (const point of MOUNT_POINTS) await makeMountPoint(join(this.#rootfs(directory), point))
-    await removeTree(layout)
-    await removeTree(scratch)
-    return program
+  async #bring(signal: AbortSignal): Promise<string> {
+    const { reference } = this.#options
+    if (TRANSPORT.test(reference)) return this.#deps.images.load({ source: reference, name: this.#name }, signal)
+    return this.#deps.images.pull({ image: this.#name, auth: null }, signal)
   }
 
-  #rootfs(directory: string): string {
-    return join(directory, 'rootfs')
+  async #mount(id: string): Promise<void> {
+    const { directory, rootfsPath } = this.#options
+    const held = this.#deps.images.hold(id)
+    try {
+      const program = imageProgram(held.spec)
+      // Above all layers: what the image has under these names cannot lead a runtime elsewhere.
+      const lowerDirs = [join(directory, 'mount-points'), ...this.#deps.images.lowerDirs(id)]
+      await this.#deps.mountReadonly(lowerDirs, rootfsPath)
+      this.#held = held
+      this.#program = { ...program, rootfsPath }
+    } catch (error) {
+      held[Symbol.dispose]()
+      throw error
+    }
   }
-
-  async #run(file: string, args: readonly string[], signal: AbortSignal, env: Record<string, string> = {}) {
-    const options = { timeoutMs: this.#options.pullTimeoutMs, signal, env: { ...this.#options.env, ...env } }
-    await runOk(file, args, options)
-  }
-}
-
-async function makeMountPoint(path: string): Promise<void> {
-  try {
-    await mkdir(path, { mode: 0o755 })
-  } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') throw error
-    // A link would lead the runtime elsewhere.
-    if ((await lstat(path)).isDirectory()) return
-    throw new CodedError('FailedPrecondition', `its ${path.slice(path.lastIndexOf('/'))} is not a directory`)
-  }
-}
-
-/** A program that fails says only in words why; one that cannot be started is missing. */
-function codeOf(error: unknown): CodedError['code'] {
-  if (!(error instanceof ExecError)) return errorCode(error)
-  if (error.code === 'Unavailable') return 'FailedPrecondition'
-  return error.code === 'Internal' ? 'Unavailable' : error.code
 }

@@ -57,6 +57,6 @@ export class NetnsPins implements ResourceKind<NetnsRecord> {
     })
     return names
       .filter((name) => name.startsWith(PREFIX))
-      .map((name) => ({ sandboxId: name.slice(PREFIX.length), subject: join(this.#directory, name) }))
+      .map((name) => ({ ownerId: name.slice(PREFIX.length), subject: join(this.#directory, name) }))
   }
 }

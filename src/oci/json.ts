@@ -1,12 +1,12 @@
 import { CodedError } from '../core/errors.ts'
-import type { Spec } from './spec.ts'
+import type { Resources, Spec } from './spec.ts'
 
 /**
- * The text of a runtime spec, in which every bigint is an exact JSON number.
+ * The text of a runtime spec, or of the resources for `update`, in which every bigint is an exact JSON number.
  *
  * @throws CodedError `Internal` for a value that JSON has no form for: it would otherwise turn into `null` silently.
  */
-export function ociJson(spec: Spec): string {
+export function ociJson(spec: Spec | Resources): string {
   return jsonText(spec, 'spec')
 }
 

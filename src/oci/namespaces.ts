@@ -2,6 +2,7 @@ import { CodedError, invalidField } from '../core/errors.ts'
 import type { NamespaceOption__Output } from '../generated/runtime/v1/NamespaceOption.ts'
 import type { Namespace, NamespaceType } from './spec.ts'
 
+const FIELD = 'config.linux.security_context.namespace_options'
 /** In place of a path: the runtime makes the namespace. A missing path never means that by accident. */
 export const NEW_NAMESPACE = 'new'
 
@@ -28,15 +29,19 @@ export interface PodNamespaces {
  * running the pod without one would be less isolation than was asked for.
  */
 export function podNamespaces(options: NamespaceOption__Output | null): PodNamespaces {
-  const field = 'config.linux.security_context.namespace_options'
   if ((options?.userns_options?.mode ?? 'NODE') !== 'NODE') {
-    throw invalidField(`${field}.userns_options.mode`, 'user namespaces are not supported')
+    throw invalidField(`${FIELD}.userns_options.mode`, 'user namespaces are not supported')
   }
+  return ownedNamespaces(options)
+}
+
+/** Like {@link podNamespaces}, whatever the user namespace. */
+export function ownedNamespaces(options: NamespaceOption__Output | null): PodNamespaces {
   return {
-    ownsNetwork: isOwn(`${field}.network`, options?.network ?? 'POD', ['POD']),
+    ownsNetwork: isOwn(`${FIELD}.network`, options?.network ?? 'POD', ['POD']),
     // A pid namespace per container (the API's name for "not shared") still gives the pause one of its own.
-    ownsPid: isOwn(`${field}.pid`, options?.pid ?? 'POD', ['POD', 'CONTAINER']),
-    ownsIpc: isOwn(`${field}.ipc`, options?.ipc ?? 'POD', ['POD']),
+    ownsPid: isOwn(`${FIELD}.pid`, options?.pid ?? 'POD', ['POD', 'CONTAINER']),
+    ownsIpc: isOwn(`${FIELD}.ipc`, options?.ipc ?? 'POD', ['POD']),
   }
 }
 
@@ -57,13 +62,15 @@ export function namespaceList(pod: PodNamespaces, paths: NamespacePaths, cgroupV
   }
   const list: Namespace[] = [{ type: 'mount' }]
   if (pod.ownsPid) list.push({ type: 'pid' })
-  if (pod.ownsIpc) list.push(namespace('ipc', paths.ipcPath ?? NEW_NAMESPACE))
-  if (netPath !== null) list.push(namespace('network', netPath), namespace('uts', paths.utsPath ?? NEW_NAMESPACE))
+  if (pod.ownsIpc) list.push(namespaceEntry('ipc', paths.ipcPath ?? NEW_NAMESPACE))
+  if (netPath !== null)
+    list.push(namespaceEntry('network', netPath), namespaceEntry('uts', paths.utsPath ?? NEW_NAMESPACE))
   if (cgroupV2) list.push({ type: 'cgroup' })
   return list
 }
 
-function namespace(type: NamespaceType, path: string): Namespace {
+/** @throws CodedError `Internal` for a path that cannot be one of a namespace. */
+export function namespaceEntry(type: NamespaceType, path: string): Namespace {
   if (path === NEW_NAMESPACE) return { type }
   // `/proc/0/ns/net` is what a process that never started leaves behind.
   if (!path.startsWith('/') || path.startsWith('/proc/0/')) {

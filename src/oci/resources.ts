@@ -88,6 +88,6 @@ function unifiedFiles(given: Readonly<Record<string, string>>, options: Resource
 
 function cpuList(field: string, list: string): string {
   if (list.length > 4096 || !CPU_LIST.test(list))
-    throw invalidField(field, `not a list like 0-3,5: ${list.slice(0, 80)}`)
+    throw invalidField(field, `not a list like 0-3,5: ${JSON.stringify(list.slice(0, 80))}`)
   return list
 }

@@ -9,8 +9,22 @@ export interface Spec {
   readonly root: Root
   readonly hostname?: string
   readonly mounts: readonly Mount[]
+  readonly hooks?: Hooks
   readonly annotations: Readonly<Record<string, string>>
   readonly linux: Linux
+}
+
+export type HookName = 'prestart' | 'createRuntime' | 'createContainer' | 'startContainer' | 'poststart' | 'poststop'
+
+/** Programs of the node that the runtime runs, by the moment at which it does. */
+export type Hooks = Readonly<Partial<Record<HookName, readonly Hook[]>>>
+
+export interface Hook {
+  readonly path: string
+  readonly args?: readonly string[]
+  readonly env?: readonly string[]
+  /** Seconds. */
+  readonly timeout?: number
 }
 
 export interface Process {
@@ -50,6 +64,16 @@ export interface Mount {
   readonly type: string
   readonly source: string
   readonly options: readonly string[]
+  /** OCI 1.1: an id-mapped mount. Only for runtimes that know it; others would mount without a word. */
+  readonly uidMappings?: readonly IdMapping[]
+  readonly gidMappings?: readonly IdMapping[]
+}
+
+/** `size` ids of the node from `hostID` on appear as `containerID` and those that follow. */
+export interface IdMapping {
+  readonly containerID: number
+  readonly hostID: number
+  readonly size: number
 }
 
 export interface Linux {
@@ -61,9 +85,33 @@ export interface Linux {
   readonly maskedPaths: readonly string[]
   readonly readonlyPaths: readonly string[]
   readonly mountLabel?: string
+  readonly devices?: readonly Device[]
+  readonly rootfsPropagation?: 'rslave' | 'rshared'
+  readonly uidMappings?: readonly IdMapping[]
+  readonly gidMappings?: readonly IdMapping[]
+  readonly intelRdt?: IntelRdt
 }
 
-export type NamespaceType = 'pid' | 'network' | 'mount' | 'ipc' | 'uts' | 'cgroup'
+/** A node that the runtime makes in the container: character, block or FIFO. */
+export interface Device {
+  readonly path: string
+  readonly type: 'c' | 'b' | 'p'
+  readonly major: number
+  readonly minor: number
+  readonly fileMode?: number
+  readonly uid?: number
+  readonly gid?: number
+}
+
+export interface IntelRdt {
+  readonly closID?: string | undefined
+  readonly l3CacheSchema?: string | undefined
+  readonly memBwSchema?: string | undefined
+  readonly enableCMT?: boolean | undefined
+  readonly enableMBM?: boolean | undefined
+}
+
+export type NamespaceType = 'pid' | 'network' | 'mount' | 'ipc' | 'uts' | 'cgroup' | 'user'
 
 /** Without `path` the runtime makes a new namespace; a type that is not listed is the runtime's own. */
 export interface Namespace {
@@ -80,8 +128,13 @@ export interface Resources {
   readonly unified?: Readonly<Record<string, string>>
 }
 
+/** Without type, major or minor: all of them. */
 export interface DeviceRule {
   readonly allow: boolean
+  readonly type?: 'c' | 'b'
+  readonly major?: number
+  readonly minor?: number
+  /** Of `r`, `w` and `m` (mknod). */
   readonly access: string
 }
 

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { openCheckpoint } from '../checkpoint/checkpoint.ts'
 import { errnoOf, errorMessage } from '../core/errors.ts'
 import type { Sealer } from '../core/seal.ts'
-import { type LedgerEntry, readEntry } from '../store/ledger.ts'
+import { type LedgerEntry, readEntry, splitLedger } from '../store/ledger.ts'
 import type { LedgerRow, Loaded, NetworkRow, SandboxRow } from '../store/rows.ts'
 import { type SandboxRoots, sandboxesDir, sandboxPaths } from './paths.ts'
 import { networkParts, type SandboxRecord, sandboxParts } from './sandbox.ts'
@@ -46,8 +46,7 @@ const STATES: readonly SandboxState[] = ['UNKNOWN', 'RUNNING', 'PENDING', 'STOPP
 export function loadSandboxes(loaded: Loaded, options: LoadOptions, deps: LoadDeps): LoadedSandbox[] {
   const rows = new Map(loaded.sandboxes.map((row) => [row.id, row]))
   const networks = new Map(loaded.networks.map((row) => [row.sandbox_id, row]))
-  const ledger = new Map<string, LedgerRow[]>()
-  for (const row of loaded.ledger) ledger.set(row.sandbox_id, [...(ledger.get(row.sandbox_id) ?? []), row])
+  const ledger = splitLedger(loaded).ofSandboxes
   const ids = new Set([...rows.keys(), ...ledger.keys(), ...directoryIds(options.roots)])
   return [...ids].map((id) => {
     const row = rows.get(id)
@@ -170,7 +169,7 @@ class Evidence {
     const known = new Set(trusted.map(({ seq }) => seq))
     const resources = this.#readCheckpoint()?.data.resources ?? this.#deps.deriveResources(metadata)
     const added = resources.map(({ kind, record }, seq) => ({
-      sandboxId: this.#id,
+      ownerId: this.#id,
       seq,
       kind,
       state: 'held' as const,

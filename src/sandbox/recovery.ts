@@ -5,7 +5,7 @@ import type { Sealer } from '../core/seal.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ControlledSandboxes } from './kinds/controlled.ts'
 import type { SandboxRoots } from './paths.ts'
-import { RUNNING_KINDS } from './release.ts'
+import { RUNNING_KINDS } from './resources.ts'
 import type { Sandbox } from './sandbox.ts'
 import type { CheckpointData } from './status.ts'
 import { verifyCheckpoint } from './verify.ts'
@@ -85,7 +85,7 @@ export class Recovery {
   async #restoreLedger(sandbox: Sandbox, data: CheckpointData): Promise<void> {
     const known = new Set(sandbox.entries.map(({ seq }) => seq))
     const missing = data.resources.flatMap(({ kind, record }, seq) =>
-      known.has(seq) ? [] : [{ sandboxId: sandbox.id, seq, kind, state: 'held' as const, record, bootId: data.bootId }],
+      known.has(seq) ? [] : [{ ownerId: sandbox.id, seq, kind, state: 'held' as const, record, bootId: data.bootId }],
     )
     if (missing.length === 0) return
     sandbox.quarantine(`ledger: ${missing.map(({ kind }) => kind).join(', ')} is missing`)

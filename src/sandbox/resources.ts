@@ -1,9 +1,10 @@
 import type { CniNetworks } from '../cni/cni-networks.ts'
+import type { ReleaseChain } from '../lifecycle/release.ts'
 import type { NetnsPins, NetnsRecord } from '../netns/netns.ts'
-import type { LedgerEntry } from '../store/ledger.ts'
+import { intents, type LedgerEntry } from '../store/ledger.ts'
 import type { CniRecord } from './kinds/cni.ts'
 import type { ControlledRecord } from './kinds/controlled.ts'
-import type { DirectoryRecord } from './kinds/directory.ts'
+import type { DirectoryRecord } from '../lifecycle/directories.ts'
 import type { ShmRecord } from './kinds/shm.ts'
 import type { SandboxPaths } from './paths.ts'
 import type { SandboxMetadata } from './types.ts'
@@ -41,7 +42,7 @@ export function planResources(
 }
 
 /** The ledger entries of what is about to be made, in the order of making. */
-export function intents(resources: Resources, sandboxId: string, bootId: string): LedgerEntry[] {
+export function sandboxIntents(resources: Resources, sandboxId: string, bootId: string): LedgerEntry[] {
   const { directories, shm, netns, attachments, controlled } = resources
   const records: { kind: string; record: unknown }[] = [
     ...directories.map((record) => ({ kind: 'directory', record })),
@@ -50,5 +51,20 @@ export function intents(resources: Resources, sandboxId: string, bootId: string)
     ...attachments.map((record) => ({ kind: 'cni', record })),
     { kind: 'controller', record: controlled },
   ]
-  return records.map(({ kind, record }, seq) => ({ sandboxId, seq, kind, state: 'intended' as const, record, bootId }))
+  return intents(records, sandboxId, bootId)
+}
+
+/** Everything that a sandbox holds only while it runs. */
+export const RUNNING_KINDS: readonly string[] = ['controller', 'cni', 'netns', 'shm']
+
+/**
+ * How that is released. With `keepNetnsForCni` the network namespace stays while a CNI DEL is owed, since plugins clean
+ * up more when it is there.
+ */
+export function releaseChains(options: { readonly keepNetnsForCni: boolean }): readonly ReleaseChain[] {
+  return [
+    { kinds: ['controller'], strict: false },
+    { kinds: ['cni', 'netns'], strict: options.keepNetnsForCni },
+    { kinds: ['shm'], strict: false },
+  ]
 }

@@ -7,6 +7,7 @@ import { sandboxIps } from '../cni/result.ts'
 import { CodedError } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { Group } from '../core/group.ts'
+import type { DurableDeps } from '../lifecycle/durable.ts'
 import type { Sealer } from '../core/seal.ts'
 import { readTextIfAny } from '../host/files.ts'
 import type { ProcessIdentity } from '../host/process.ts'
@@ -14,14 +15,14 @@ import type { NetnsPins } from '../netns/netns.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 import type { CniRecord } from './kinds/cni.ts'
 import type { ControlledRecord } from './kinds/controlled.ts'
-import type { Directories } from './kinds/directory.ts'
+import type { Directories } from '../lifecycle/directories.ts'
 import type { ShmMounts } from './kinds/shm.ts'
 import { type SandboxPaths, type SandboxRoots, sandboxPaths } from './paths.ts'
 import { hostnameFor, hostsFile, resolvConf } from './pod-files.ts'
-import { intents, planResources, type Resources } from './resources.ts'
-import { Sandbox, type SandboxDeps } from './sandbox.ts'
+import { planResources, type Resources, sandboxIntents } from './resources.ts'
+import { Sandbox } from './sandbox.ts'
 import { type CheckpointData, encodeMetadata, type NetworkSetting, networkSubject } from './status.ts'
-import type { Steps } from './steps.ts'
+import type { Steps } from '../lifecycle/steps.ts'
 import type { SandboxMetadata } from './types.ts'
 
 export interface RunOptions {
@@ -30,7 +31,7 @@ export interface RunOptions {
 }
 
 export interface RunDeps {
-  readonly sandboxDeps: SandboxDeps
+  readonly sandboxDeps: DurableDeps
   readonly sealer: Sealer
   readonly networks: CniNetworks
   readonly netns: NetnsPins
@@ -123,7 +124,7 @@ export class RunSequence {
       await step('ensureSandboxImageExists', () => this.#deps.ensurePauseImage(signal))
     }
     const resources = await step('updateSandboxConfig', () => this.#planResources())
-    const entries = intents(resources, this.#plan.metadata.id, this.#options.bootId)
+    const entries = sandboxIntents(resources, this.#plan.metadata.id, this.#options.bootId)
     const checkpoint = await step('prepareSandboxCheckpoint', () => this.#checkpoint(entries))
     const sandbox = await step('recordIntent', () => this.#insert(checkpoint.hash, entries))
     await this.#make(sandbox, resources, checkpoint, signal)

@@ -7,19 +7,20 @@ import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { ControlledSandboxes } from './kinds/controlled.ts'
 import type { LoadedSandbox } from './load.ts'
-import { Operations } from './operations.ts'
-import { OwedReleases } from './owed.ts'
+import type { LifecycleEvent } from '../lifecycle/events.ts'
+import { Operations } from '../lifecycle/operations.ts'
+import { OwedReleases } from '../lifecycle/owed.ts'
 import type { SandboxRoots } from './paths.ts'
 import { Recovery } from './recovery.ts'
-import type { Releaser } from './release.ts'
+import type { Releaser } from '../lifecycle/release.ts'
 import { type RunDeps, type RunPlan, RunSequence } from './run.ts'
 import { Sandbox } from './sandbox.ts'
 import { isListed, isReady, matches, SandboxIndex } from './sandbox-index.ts'
 import { sandboxInfo } from './sandbox-info.ts'
 import type { SandboxStatus } from './status.ts'
-import { Steps } from './steps.ts'
+import { Steps } from '../lifecycle/steps.ts'
 import { Teardown } from './teardown.ts'
-import type { PodSandboxConfig, SandboxFilter, SandboxInfo, Sandboxes, SandboxView } from './types.ts'
+import type { PodResources, PodSandboxConfig, SandboxFilter, SandboxInfo, Sandboxes, SandboxView } from './types.ts'
 
 export interface ManagerOptions {
   readonly roots: SandboxRoots
@@ -38,7 +39,19 @@ export interface ManagerDeps {
   readonly registry: ControllerRegistry
   readonly controlled: ControlledSandboxes
   readonly releaser: Releaser
+  readonly containers: PodContainers
+  readonly onEvent: (event: LifecycleEvent) => void
   readonly logger: Logger
+}
+
+/** The containers of a sandbox, as its end concerns them. */
+export interface PodContainers {
+  /** Ends them all; none comes to the sandbox from here on. @throws CodedError when one cannot be ended. */
+  stopPod(sandboxId: string): Promise<void>
+  /** Removes them all. What of them cannot be released yet keeps the sandbox on record. */
+  removePod(sandboxId: string): Promise<void>
+  /** The sandbox is gone. */
+  forgetPod(sandboxId: string): void
 }
 
 interface RunUnderWay {
@@ -153,17 +166,21 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     )
   }
 
+  async updateResources(id: string, resources: PodResources, signal: AbortSignal): Promise<void> {
+    const sandbox = this.find(id)
+    if (!isReady(sandbox)) {
+      throw new CodedError('FailedPrecondition', `update the resources of pod sandbox ${sandbox.id}: it is not ready`)
+    }
+    await waitFor(sandbox.save({ status: (current) => ({ ...current, resources }) }), signal)
+  }
+
   get(id: string): SandboxView {
-    return this.#listed(id).view
+    return this.find(id).view
   }
 
   async info(id: string, signal: AbortSignal): Promise<SandboxInfo> {
     const { registry, controlled, run } = this.#deps
-    return sandboxInfo(
-      this.#listed(id),
-      { roots: this.#options.roots, sealer: run.sealer, registry, controlled },
-      signal,
-    )
+    return sandboxInfo(this.find(id), { roots: this.#options.roots, sealer: run.sealer, registry, controlled }, signal)
   }
 
   list(filter: SandboxFilter): SandboxView[] {
@@ -203,7 +220,8 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     return sandbox?.status.visible ? sandbox : undefined
   }
 
-  #listed(id: string): Sandbox {
+  /** A sandbox that the CRI shows. @throws CodedError as {@link get}. */
+  find(id: string): Sandbox {
     const sandbox = this.#index.find(id)
     if (sandbox && isListed(sandbox)) return sandbox
     throw new CodedError('NotFound', `pod sandbox ${id}: there is none`)
@@ -278,6 +296,8 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
       throw error
     }
     log.info({ name, sandboxer: plan.metadata.sandboxer, steps: steps.timings }, 'pod sandbox runs')
+    this.#emit('CREATED', id)
+    this.#emit('STARTED', id)
     return id
   }
 
@@ -291,15 +311,20 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
 
   async #stop(sandbox: Sandbox): Promise<void> {
     if (sandbox.status.state === 'REMOVING') return
+    // A container that cannot be ended does not keep the rest from being released.
+    const containers = await settle(this.#deps.containers.stopPod(sandbox.id))
     await this.#teardown.stop(sandbox)
+    if (containers.failed) throw containers.error
     this.#deps.logger.info({ sandboxId: sandbox.id }, 'pod sandbox stopped')
     if (owes(sandbox)) this.#owed.add(sandbox.id)
     else this.#owed.settle(sandbox.id)
   }
 
   async #remove(sandbox: Sandbox): Promise<boolean> {
+    await this.#deps.containers.removePod(sandbox.id)
     const gone = await this.#teardown.remove(sandbox)
     this.#deps.logger.info({ sandboxId: sandbox.id, gone }, 'pod sandbox removed')
+    this.#emit('DELETED', sandbox.id)
     this.#settle(sandbox, gone)
     return gone
   }
@@ -308,6 +333,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     if (!gone) return this.#owed.add(sandbox.id)
     this.#owed.settle(sandbox.id)
     this.#index.delete(sandbox)
+    this.#deps.containers.forgetPod(sandbox.id)
   }
 
   /** Goes on with what a stop, a removal or a rollback could not release. Returns whether nothing is owed any more. */
@@ -354,6 +380,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
           current.exit ? current : { ...current, state: current.state === 'REMOVING' ? 'REMOVING' : 'STOPPED', exit },
       })
       this.#deps.logger.info({ sandboxId: sandbox.id, ...exit, atNs: exit.atNs.toString() }, 'sandbox ended')
+      if (sandbox.status.visible) this.#emit('STOPPED', sandbox.id, exit.atNs)
     })
     const watched = saved.catch((error: unknown) => {
       if (this.#closing.signal.aborted) return
@@ -363,6 +390,10 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
       sandbox.id,
       watched.finally(() => this.#exits.delete(sandbox.id)),
     )
+  }
+
+  #emit(type: LifecycleEvent['type'], id: string, atNs = BigInt(Date.now()) * 1_000_000n): void {
+    this.#deps.onEvent({ type, containerId: id, sandboxId: id, atNs })
   }
 
   /** A remote sandbox that cannot be observed is neither running nor ended: nobody knows. */
@@ -380,6 +411,14 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     }
     void sandbox.note({ status: change })
   }
+}
+
+/** How a promise ends. */
+async function settle(promise: Promise<void>): Promise<{ readonly failed: boolean; readonly error?: unknown }> {
+  return promise.then(
+    () => ({ failed: false }),
+    (error: unknown) => ({ failed: true, error }),
+  )
 }
 
 /** Whether a release has begun and is not confirmed. */

@@ -1,16 +1,10 @@
 import { sandboxIps } from '../cni/result.ts'
 import { canonicalJson } from '../core/canonical-json.ts'
-import type { Sealer } from '../core/seal.ts'
-import { type LedgerEntry, putEntry, strikeEntry } from '../store/ledger.ts'
-import type { Change, NetworkRow, SandboxRow } from '../store/rows.ts'
-import type { Store } from '../store/store.ts'
+import { Durable, type DurableChange, type DurableDeps } from '../lifecycle/durable.ts'
+import type { LedgerEntry } from '../store/ledger.ts'
+import type { NetworkRow, SandboxRow } from '../store/rows.ts'
 import { encodeMetadata, encodeStatus, type NetworkSetting, type SandboxStatus } from './status.ts'
 import type { SandboxMetadata, SandboxView } from './types.ts'
-
-export interface SandboxDeps {
-  readonly store: Store
-  readonly sealer: Sealer
-}
 
 export interface SandboxRecord {
   readonly metadata: SandboxMetadata
@@ -23,38 +17,43 @@ export interface SandboxRecord {
 }
 
 /** What one {@link Sandbox.save} changes. */
-export interface SandboxChange {
-  /** Makes the new status of the current one; returning it as it is changes nothing. */
-  readonly status?: (current: SandboxStatus) => SandboxStatus
+export interface SandboxChange extends Omit<DurableChange<SandboxStatus>, 'also'> {
   readonly networks?: readonly NetworkSetting[]
-  /** Ledger entries that are new, or have changed. */
-  readonly put?: readonly LedgerEntry[]
-  /** Ledger entries whose release is confirmed. */
-  readonly strike?: readonly LedgerEntry[]
 }
 
 /** One sandbox: what it is, how it is, and what it owns. */
 export class Sandbox {
   readonly metadata: SandboxMetadata
   readonly checkpointHash: string
-  readonly #deps: SandboxDeps
+  readonly #deps: DurableDeps
+  readonly #durable: Durable<SandboxStatus>
   #quarantined: string
-  #status: SandboxStatus
   #networks: readonly NetworkSetting[]
-  #entries: ReadonlyMap<number, LedgerEntry>
-  #saving: Promise<unknown> = Promise.resolve()
-  #isDeleted = false
-  /** What was given back, and could not be written down yet (disk full). */
-  #unsaved: readonly Change[] = []
 
-  constructor(record: SandboxRecord, deps: SandboxDeps) {
+  constructor(record: SandboxRecord, deps: DurableDeps) {
     this.metadata = record.metadata
     this.checkpointHash = record.checkpointHash
-    this.#status = record.status
     this.#networks = record.networks
-    this.#entries = new Map(record.entries.map((entry) => [entry.seq, entry]))
     this.#quarantined = record.quarantined
     this.#deps = deps
+    // What never changes is encoded once.
+    const identity = {
+      id: this.id,
+      name: this.metadata.name,
+      metadata: encodeMetadata(this.metadata),
+      checkpoint_hash: this.checkpointHash,
+    }
+    this.#durable = new Durable(
+      record,
+      {
+        put: (status) => {
+          const row = { ...identity, state: status.state, status: encodeStatus(status) }
+          return { op: 'putSandbox', row: { ...row, seal: deps.sealer.seal(...sandboxParts(row)) } }
+        },
+        remove: { op: 'deleteSandbox', id: this.id },
+      },
+      deps,
+    )
   }
 
   get id(): string {
@@ -62,7 +61,7 @@ export class Sandbox {
   }
 
   get status(): SandboxStatus {
-    return this.#status
+    return this.#durable.status
   }
 
   get networks(): readonly NetworkSetting[] {
@@ -75,13 +74,13 @@ export class Sandbox {
 
   /** What it owns, in the order in which it was acquired. */
   get entries(): readonly LedgerEntry[] {
-    return [...this.#entries.values()].sort((a, b) => a.seq - b.seq)
+    return this.#durable.entries
   }
 
   get view(): SandboxView {
     return {
       metadata: this.metadata,
-      state: this.#status.state,
+      state: this.status.state,
       quarantined: this.#quarantined,
       ips:
         this.metadata.netMode === 'host'
@@ -95,87 +94,32 @@ export class Sandbox {
     this.#quarantined ||= reason
   }
 
-  /** Writes a new sandbox with its intents: the first thing that happens to it, before anything is made. */
+  /** See {@link Durable.insert}. */
   async insert(): Promise<void> {
-    const { sealer } = this.#deps
-    await this.#deps.store.commit([
-      { op: 'putSandbox', row: this.#sandboxRow(this.#status) },
-      ...this.entries.map((entry) => putEntry(sealer, entry)),
-      // The creation times of sandboxes only ever grow, also over a restart.
-      { op: 'putNode', key: 'last_created_at_ns', value: this.metadata.createdAtNs.toString() },
-    ])
+    // The creation times of sandboxes only ever grow, also over a restart.
+    const value = this.metadata.createdAtNs.toString()
+    await this.#durable.insert([{ op: 'putNode', key: 'last_created_at_ns', value }])
   }
 
-  /** Makes a change durable, then visible; when that fails, it did not happen. One at a time, in order. */
+  /** See {@link Durable.save}. */
   async save(change: SandboxChange): Promise<void> {
-    return this.#inOrder(() =>
-      this.#save(change, (error) => {
-        throw error
-      }),
-    )
-  }
-
-  /**
-   * Like {@link save}, for a change that has happened outside already (an end, a release): when it cannot be written it
-   * holds in memory all the same, and is written with the next one. After a crash it is found out, or done, again.
-   */
-  async note(change: SandboxChange): Promise<void> {
-    return this.#inOrder(() =>
-      this.#save(change, (_error, changes) => {
-        this.#unsaved = changes
-      }),
-    )
-  }
-
-  /** Removes the sandbox from the database, with its ledger entries: everything it owned has been given back. */
-  async delete(): Promise<void> {
-    return this.#inOrder(async () => {
-      const struck = this.entries.map(strikeEntry)
-      await this.#deps.store.commit([...this.#unsaved, ...struck, { op: 'deleteSandbox', id: this.id }])
-      this.#entries = new Map()
-      this.#isDeleted = true
-    })
-  }
-
-  async #inOrder(work: () => Promise<void>): Promise<void> {
-    const done = this.#saving.then(work)
-    this.#saving = done.catch(() => undefined)
-    return done
-  }
-
-  async #save(change: SandboxChange, onFailure: (error: unknown, changes: readonly Change[]) => void): Promise<void> {
-    // An end that is seen only now must not bring its row back.
-    if (this.#isDeleted) return
-    const status = change.status?.(this.#status) ?? this.#status
-    const changes: Change[] = [...this.#unsaved]
-    if (status !== this.#status) changes.push({ op: 'putSandbox', row: this.#sandboxRow(status) })
-    if (change.networks) changes.push({ op: 'putNetwork', row: this.#networkRow(change.networks) })
-    for (const entry of change.put ?? []) changes.push(putEntry(this.#deps.sealer, entry))
-    for (const entry of change.strike ?? []) changes.push(strikeEntry(entry))
-    try {
-      await this.#deps.store.commit(changes)
-      this.#unsaved = []
-    } catch (error) {
-      onFailure(error, changes)
-    }
-    this.#status = status
+    await this.#durable.save(this.#toDurable(change))
     this.#networks = change.networks ?? this.#networks
-    const entries = new Map(this.#entries)
-    for (const entry of change.put ?? []) entries.set(entry.seq, entry)
-    for (const entry of change.strike ?? []) entries.delete(entry.seq)
-    this.#entries = entries
   }
 
-  #sandboxRow(status: SandboxStatus): SandboxRow {
-    const row = {
-      id: this.id,
-      name: this.metadata.name,
-      metadata: encodeMetadata(this.metadata),
-      checkpoint_hash: this.checkpointHash,
-      state: status.state,
-      status: encodeStatus(status),
-    }
-    return { ...row, seal: this.#deps.sealer.seal(...sandboxParts(row)) }
+  /** See {@link Durable.note}. */
+  async note(change: SandboxChange): Promise<void> {
+    await this.#durable.note(this.#toDurable(change))
+    this.#networks = change.networks ?? this.#networks
+  }
+
+  /** See {@link Durable.delete}. */
+  async delete(): Promise<void> {
+    await this.#durable.delete()
+  }
+
+  #toDurable({ networks, ...change }: SandboxChange): DurableChange<SandboxStatus> {
+    return networks ? { ...change, also: [{ op: 'putNetwork', row: this.#networkRow(networks) }] } : change
   }
 
   #networkRow(networks: readonly NetworkSetting[]): NetworkRow {

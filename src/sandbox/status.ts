@@ -2,14 +2,8 @@ import { canonicalJson } from '../core/canonical-json.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { CniResult } from '../cni/result.ts'
-import type { PodSandboxConfig, SandboxMetadata, SandboxState } from './types.ts'
-
-/** How long one step of RunPodSandbox took, and when it began after the first. Milliseconds. */
-export interface StepTiming {
-  readonly name: string
-  readonly startMs: number
-  readonly durationMs: number
-}
+import type { StepTiming } from '../lifecycle/steps.ts'
+import type { PodResources, PodSandboxConfig, SandboxMetadata, SandboxState } from './types.ts'
 
 /** What changes in the life of a sandbox. It is changed as a whole, and only by {@link Sandbox.save}. */
 export interface SandboxStatus {
@@ -19,6 +13,8 @@ export interface SandboxStatus {
   readonly process: ProcessIdentity | null
   readonly exit: ExitStatus | null
   readonly steps: readonly StepTiming[]
+  /** What UpdatePodSandboxResources said last; absent before the first. */
+  readonly resources?: PodResources
   /** Why RunPodSandbox failed, for a sandbox of which that could not be taken back whole; `''` otherwise. */
   readonly failure: string
 }

@@ -5,7 +5,8 @@ import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ControlledRecord, ControlledSandboxes } from './kinds/controlled.ts'
-import { ALL_KINDS, type Release, type Releaser, RUNNING_KINDS } from './release.ts'
+import { ledgerChange, type Releaser } from '../lifecycle/release.ts'
+import { releaseChains } from './resources.ts'
 import type { Sandbox } from './sandbox.ts'
 
 export interface TeardownOptions {
@@ -48,7 +49,7 @@ export class Teardown {
   async stop(sandbox: Sandbox): Promise<void> {
     await this.#end(sandbox)
     await this.#deps.failpoints.hit('stop.ended')
-    const release = await this.#deps.releaser.release(sandbox.entries, { kinds: RUNNING_KINDS, keepNetnsForCni: true })
+    const release = await this.#deps.releaser.release(sandbox.entries, releaseChains({ keepNetnsForCni: true }))
     await this.#deps.failpoints.hit('stop.released')
     await sandbox.note(ledgerChange(release))
   }
@@ -80,7 +81,7 @@ export class Teardown {
   }
 
   async #releaseAll(sandbox: Sandbox): Promise<boolean> {
-    const release = await this.#deps.releaser.release(sandbox.entries, { kinds: ALL_KINDS, keepNetnsForCni: false })
+    const release = await this.#deps.releaser.releaseAll(sandbox.entries, releaseChains({ keepNetnsForCni: false }))
     await this.#deps.failpoints.hit('remove.released')
     if (release.released.length === sandbox.entries.length) {
       try {
@@ -135,10 +136,6 @@ export class Teardown {
       throw error
     }
   }
-}
-
-function ledgerChange(release: Release): { strike: Release['released']; put: Release['owed'][number]['entry'][] } {
-  return { strike: release.released, put: release.owed.map(({ entry }) => ({ ...entry, state: 'releasing' })) }
 }
 
 /** A sandbox without a process ends when it is told to. */

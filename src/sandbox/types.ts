@@ -1,3 +1,4 @@
+import type { LinuxContainerResources__Output } from '../generated/runtime/v1/LinuxContainerResources.ts'
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
 
 export type PodSandboxConfig = PodSandboxConfig__Output
@@ -48,6 +49,12 @@ export interface SandboxView {
 /** What `PodSandboxStatus` adds when asked to be verbose. All of it is JSON; keys are camelCase. */
 export type SandboxInfo = Readonly<Record<string, unknown>>
 
+/** The resources of a pod as `UpdatePodSandboxResources` gives them. */
+export interface PodResources {
+  readonly overhead: LinuxContainerResources__Output | null
+  readonly resources: LinuxContainerResources__Output | null
+}
+
 export interface SandboxFilter {
   /** The whole id or the beginning of it. */
   readonly id?: string
@@ -68,6 +75,12 @@ export interface Sandboxes {
   stop(id: string, signal: AbortSignal): Promise<void>
   /** Stops it if need be and releases all that is left. Unknown ones succeed. */
   remove(id: string, signal: AbortSignal): Promise<void>
+  /**
+   * Notes the resources that a pod has been resized to, and that its containers now sum up to; its processes are limited
+   * by its containers' own resources and by the cgroup that the kubelet made.
+   * @throws CodedError `NotFound`; `FailedPrecondition` when it is not ready.
+   */
+  updateResources(id: string, resources: PodResources, signal: AbortSignal): Promise<void>
   /** @throws CodedError `NotFound`, or `InvalidArgument` when the beginning of an id fits several. */
   get(id: string): SandboxView
   /** Everything known of a sandbox, read from the machine where that is needed. */

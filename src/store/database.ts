@@ -1,7 +1,7 @@
 import { existsSync, renameSync } from 'node:fs'
 import Database from 'better-sqlite3'
 import { CodedError, errorMessage } from '../core/errors.ts'
-import type { Change, LedgerRow, Loaded, NetworkRow, SandboxRow } from './rows.ts'
+import type { Change, ContainerRow, LedgerRow, Loaded, NetworkRow, SandboxRow } from './rows.ts'
 import { MIGRATIONS } from './schema.ts'
 
 type Apply = (change: Change) => void
@@ -78,7 +78,8 @@ function load(db: Database.Database, setAside: Loaded['setAside']): Loaded {
   return {
     sandboxes: db.prepare<[], SandboxRow>('SELECT * FROM sandboxes').all(),
     networks: db.prepare<[], NetworkRow>('SELECT * FROM network_settings').all(),
-    ledger: db.prepare<[], LedgerRow>('SELECT * FROM ledger ORDER BY sandbox_id, seq').all(),
+    containers: db.prepare<[], ContainerRow>('SELECT * FROM containers').all(),
+    ledger: db.prepare<[], LedgerRow>('SELECT * FROM ledger ORDER BY owner_id, seq').all(),
     node: Object.fromEntries(node.map(({ key, value }) => [key, value])),
     setAside,
   }
@@ -90,10 +91,15 @@ function prepareChanges(db: Database.Database): Apply {
     ON CONFLICT (id) DO UPDATE SET name = @name, metadata = @metadata, checkpoint_hash = @checkpoint_hash,
       state = @state, status = @status, seal = @seal`)
   const deleteSandbox = db.prepare('DELETE FROM sandboxes WHERE id = ?')
+  const putContainer = db.prepare(`
+    INSERT INTO containers VALUES (@id, @sandbox_id, @name, @metadata, @state, @status, @seal)
+    ON CONFLICT (id) DO UPDATE SET sandbox_id = @sandbox_id, name = @name, metadata = @metadata,
+      state = @state, status = @status, seal = @seal`)
+  const deleteContainer = db.prepare('DELETE FROM containers WHERE id = ?')
   const putNetwork = db.prepare('INSERT OR REPLACE INTO network_settings VALUES (@sandbox_id, @settings, @seal)')
   const putLedger = db.prepare(`
-    INSERT OR REPLACE INTO ledger VALUES (@sandbox_id, @seq, @kind, @state, @record, @boot_id, @seal)`)
-  const deleteLedger = db.prepare('DELETE FROM ledger WHERE sandbox_id = ? AND seq = ?')
+    INSERT OR REPLACE INTO ledger VALUES (@owner_id, @seq, @kind, @state, @record, @boot_id, @seal)`)
+  const deleteLedger = db.prepare('DELETE FROM ledger WHERE owner_id = ? AND seq = ?')
   const putNode = db.prepare('INSERT OR REPLACE INTO node VALUES (?, ?)')
   return (change) => {
     switch (change.op) {
@@ -101,12 +107,16 @@ function prepareChanges(db: Database.Database): Apply {
         return void putSandbox.run(change.row)
       case 'deleteSandbox':
         return void deleteSandbox.run(change.id)
+      case 'putContainer':
+        return void putContainer.run(change.row)
+      case 'deleteContainer':
+        return void deleteContainer.run(change.id)
       case 'putNetwork':
         return void putNetwork.run(change.row)
       case 'putLedger':
         return void putLedger.run(change.row)
       case 'deleteLedger':
-        return void deleteLedger.run(change.sandboxId, change.seq)
+        return void deleteLedger.run(change.ownerId, change.seq)
       case 'putNode':
         return void putNode.run(change.key, change.value)
     }

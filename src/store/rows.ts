@@ -16,9 +16,20 @@ export interface NetworkRow {
   readonly seal: string
 }
 
+/** A row of `containers`. */
+export interface ContainerRow {
+  readonly id: string
+  readonly sandbox_id: string
+  readonly name: string
+  readonly metadata: string
+  readonly state: string
+  readonly status: string
+  readonly seal: string
+}
+
 /** A row of `ledger`. */
 export interface LedgerRow {
-  readonly sandbox_id: string
+  readonly owner_id: string
   readonly seq: number
   readonly kind: string
   readonly state: string
@@ -31,15 +42,18 @@ export interface LedgerRow {
 export type Change =
   | { readonly op: 'putSandbox'; readonly row: SandboxRow }
   | { readonly op: 'deleteSandbox'; readonly id: string }
+  | { readonly op: 'putContainer'; readonly row: ContainerRow }
+  | { readonly op: 'deleteContainer'; readonly id: string }
   | { readonly op: 'putNetwork'; readonly row: NetworkRow }
   | { readonly op: 'putLedger'; readonly row: LedgerRow }
-  | { readonly op: 'deleteLedger'; readonly sandboxId: string; readonly seq: number }
+  | { readonly op: 'deleteLedger'; readonly ownerId: string; readonly seq: number }
   | { readonly op: 'putNode'; readonly key: string; readonly value: string }
 
 /** All that is stored, read once at start. */
 export interface Loaded {
   readonly sandboxes: readonly SandboxRow[]
   readonly networks: readonly NetworkRow[]
+  readonly containers: readonly ContainerRow[]
   readonly ledger: readonly LedgerRow[]
   readonly node: Readonly<Record<string, string>>
   /** Why the database was set aside and begun anew, and where it is now; undefined when it was sound. */

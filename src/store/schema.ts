@@ -37,4 +37,38 @@ export const MIGRATIONS: readonly string[] = [
     value TEXT NOT NULL
   ) STRICT;
   `,
+  `
+  CREATE TABLE containers (
+    id         TEXT PRIMARY KEY,
+    sandbox_id TEXT NOT NULL REFERENCES sandboxes (id), -- keeps the sandbox until its containers are gone
+    name       TEXT NOT NULL UNIQUE,
+    metadata   TEXT NOT NULL,               -- canonical JSON
+    state      TEXT NOT NULL CHECK (state IN ('CREATED', 'RUNNING', 'EXITED', 'UNKNOWN')),
+    status     TEXT NOT NULL,               -- JSON: process, times, exit, user, resources
+    seal       TEXT NOT NULL                -- HMAC over all other columns
+  ) STRICT;
+  CREATE INDEX containers_of_sandbox ON containers (sandbox_id);
+
+  -- The ledger is of containers, too: its owner is a row of either table, and is kept until all of it is given back.
+  CREATE TABLE ledger_of_owners (
+    owner_id TEXT NOT NULL,
+    seq      INTEGER NOT NULL,              -- order of acquisition; release goes backwards
+    kind     TEXT NOT NULL,
+    state    TEXT NOT NULL CHECK (state IN ('intended', 'held', 'releasing')),
+    record   TEXT NOT NULL,                 -- JSON: all that the release needs
+    boot_id  TEXT NOT NULL,
+    seal     TEXT NOT NULL,
+    PRIMARY KEY (owner_id, seq)
+  ) STRICT;
+  INSERT INTO ledger_of_owners SELECT * FROM ledger;
+  DROP TABLE ledger;
+  ALTER TABLE ledger_of_owners RENAME TO ledger;
+
+  CREATE TRIGGER sandboxes_own BEFORE DELETE ON sandboxes
+    WHEN EXISTS (SELECT 1 FROM ledger WHERE owner_id = OLD.id)
+    BEGIN SELECT RAISE(ABORT, 'the sandbox owns something yet'); END;
+  CREATE TRIGGER containers_own BEFORE DELETE ON containers
+    WHEN EXISTS (SELECT 1 FROM ledger WHERE owner_id = OLD.id)
+    BEGIN SELECT RAISE(ABORT, 'the container owns something yet'); END;
+  `,
 ]

@@ -1,9 +1,9 @@
-import { accessSync, constants } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { runOk } from '../../src/host/run.ts'
 import { sharedDaemon } from '../support/daemon.ts'
+import { onPath } from '../support/on-path.ts'
 
 const CRICTL = onPath('crictl')
 
@@ -71,17 +71,3 @@ describe.skipIf(CRICTL === undefined)('crictl', () => {
     expect(await find()).toEqual([])
   })
 })
-
-function onPath(program: string): string | undefined {
-  return (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .map((directory) => join(directory, program))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK)
-        return true
-      } catch {
-        return false
-      }
-    })
-}

@@ -1,7 +1,7 @@
 import { status as grpc } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
 import { containing } from '../support/cni-plugins/containing.ts'
-import type { CallLimits } from '../support/cri-client.ts'
+import type { CallLimits } from '../support/cri-calls.ts'
 import { ownDaemons } from '../support/daemon.ts'
 import { beforeAndAfter, RUN_STEPS } from '../support/steps.ts'
 

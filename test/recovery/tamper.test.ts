@@ -92,22 +92,22 @@ const TAMPERINGS: readonly Tampering[] = [
   {
     what: 'the record of a ledger row',
     how: (daemon, id) =>
-      sql(daemon, `UPDATE ledger SET record = '{"path":"/"}' WHERE kind = 'directory' AND sandbox_id = '${id}'`),
+      sql(daemon, `UPDATE ledger SET record = '{"path":"/"}' WHERE kind = 'directory' AND owner_id = '${id}'`),
     reason: /ledger.*directory.*seal/,
   },
   {
     what: 'the cni record of the ledger',
-    how: (daemon, id) => sql(daemon, `UPDATE ledger SET record = '{}' WHERE kind = 'cni' AND sandbox_id = '${id}'`),
+    how: (daemon, id) => sql(daemon, `UPDATE ledger SET record = '{}' WHERE kind = 'cni' AND owner_id = '${id}'`),
     reason: /ledger.*cni.*seal/,
   },
   {
     what: 'a ledger row, which is deleted',
-    how: (daemon, id) => sql(daemon, `DELETE FROM ledger WHERE kind = 'netns' AND sandbox_id = '${id}'`),
+    how: (daemon, id) => sql(daemon, `DELETE FROM ledger WHERE kind = 'netns' AND owner_id = '${id}'`),
     reason: /ledger.*netns/,
   },
   {
     what: 'all ledger rows, which are deleted',
-    how: (daemon, id) => sql(daemon, `DELETE FROM ledger WHERE sandbox_id = '${id}'`),
+    how: (daemon, id) => sql(daemon, `DELETE FROM ledger WHERE owner_id = '${id}'`),
     reason: /ledger/,
   },
   {

@@ -1,8 +1,9 @@
-import { type CallOptions, type ClientUnaryCall, credentials, type ServiceError } from '@grpc/grpc-js'
+import { credentials } from '@grpc/grpc-js'
 import type { PodSandbox__Output } from '../../src/generated/runtime/v1/PodSandbox.ts'
 import type { PodSandboxConfig } from '../../src/generated/runtime/v1/PodSandboxConfig.ts'
 import type { PodSandboxFilter } from '../../src/generated/runtime/v1/PodSandboxFilter.ts'
 import type { PodSandboxStatus__Output } from '../../src/generated/runtime/v1/PodSandboxStatus.ts'
+import type { LinuxContainerResources } from '../../src/generated/runtime/v1/LinuxContainerResources.ts'
 import type { ListPodSandboxResponse__Output } from '../../src/generated/runtime/v1/ListPodSandboxResponse.ts'
 import type { PodSandboxStatusResponse__Output } from '../../src/generated/runtime/v1/PodSandboxStatusResponse.ts'
 import type { RunPodSandboxResponse__Output } from '../../src/generated/runtime/v1/RunPodSandboxResponse.ts'
@@ -10,13 +11,11 @@ import type { VersionResponse__Output } from '../../src/generated/runtime/v1/Ver
 import type { RuntimeServiceClient } from '../../src/generated/runtime/v1/RuntimeService.ts'
 import type { StatusResponse__Output } from '../../src/generated/runtime/v1/StatusResponse.ts'
 import { loadCri } from '../../src/grpc/load.ts'
-
-export interface CallLimits {
-  /** Default: 60 s, so that a call that hangs fails the test and not the run. */
-  readonly timeoutMs?: number
-  /** Cancels the call. */
-  readonly signal?: AbortSignal
-}
+import { type CallLimits, collected, unary } from './cri-calls.ts'
+import { ContainerClient } from './cri-containers.ts'
+import { EventStream } from './cri-events.ts'
+import { ImageClient } from './cri-images.ts'
+import { StatsClient } from './cri-stats.ts'
 
 /** The keys of a verbose PodSandboxStatus that tests look at. */
 export interface PodInfo {
@@ -33,17 +32,21 @@ export interface PodInfo {
   readonly runtimeSpec: { readonly linux: { readonly cgroupsPath: string } } | null
 }
 
-type Callback<T> = (error: ServiceError | null, value?: T) => void
-
 const { RuntimeService } = loadCri().runtime.v1
 
-/** RuntimeService as promises, each call with a deadline. Errors are grpc-js's `ServiceError`: `code`, `details`. */
+/** Both services as promises, each call with a deadline. Errors are grpc-js's `ServiceError`: `code`, `details`. */
 export class CriClient implements Disposable {
+  readonly containers: ContainerClient
+  readonly images: ImageClient
+  readonly stats: StatsClient
   readonly #client: RuntimeServiceClient
 
   constructor(socketPath: string) {
-    const options = { 'grpc.max_receive_message_length': 16 * 1024 * 1024, 'grpc.use_local_subchannel_pool': 1 }
+    const options = { 'grpc.max_receive_message_length': 64 * 1024 * 1024, 'grpc.use_local_subchannel_pool': 1 }
     this.#client = new RuntimeService(`unix:${socketPath}`, credentials.createInsecure(), options)
+    this.containers = new ContainerClient(this.#client)
+    this.images = new ImageClient(socketPath)
+    this.stats = new StatsClient(this.#client)
   }
 
   /** Runs a pod and returns its id. */
@@ -91,14 +94,8 @@ export class CriClient implements Disposable {
 
   /** The same as {@link list}, from the stream. */
   async stream(filter?: PodSandboxFilter): Promise<PodSandbox__Output[]> {
-    const pods: PodSandbox__Output[] = []
-    const call = this.#client.StreamPodSandboxes(filter ? { filter } : {}, { deadline: Date.now() + 60_000 })
-    await new Promise<void>((resolve, reject) => {
-      call.on('data', ({ pod_sandboxes: chunk }: { pod_sandboxes: PodSandbox__Output[] }) => pods.push(...chunk))
-      call.on('end', resolve)
-      call.on('error', reject)
-    })
-    return pods
+    const parts = await collected((o) => this.#client.StreamPodSandboxes(filter ? { filter } : {}, o))
+    return parts.flatMap(({ pod_sandboxes: pods }) => pods)
   }
 
   async nodeStatus(verbose = false): Promise<StatusResponse__Output> {
@@ -121,22 +118,19 @@ export class CriClient implements Disposable {
     await unary({}, (o, done) => this.#client.UpdateRuntimeConfig(request, o, done))
   }
 
+  /** UpdatePodSandboxResources. */
+  async updatePod(id: string, resources: LinuxContainerResources): Promise<void> {
+    const request = { pod_sandbox_id: id, resources }
+    await unary({}, (o, done) => this.#client.UpdatePodSandboxResources(request, o, done))
+  }
+
+  /** Subscribes to GetContainerEvents. */
+  events(): EventStream {
+    return new EventStream(this.#client)
+  }
+
   [Symbol.dispose](): void {
+    this.images[Symbol.dispose]()
     this.#client.close()
   }
-}
-
-function unary<T>(limits: CallLimits, start: (options: CallOptions, done: Callback<T>) => ClientUnaryCall): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const call = start({ deadline: Date.now() + (limits.timeoutMs ?? 60_000) }, (error, value) => {
-      limits.signal?.removeEventListener('abort', onAbort)
-      if (error) reject(error)
-      else if (value === undefined) reject(new Error('the answer is empty'))
-      else resolve(value)
-    })
-    function onAbort(): void {
-      call.cancel()
-    }
-    limits.signal?.addEventListener('abort', onAbort, { once: true })
-  })
 }

@@ -10,6 +10,8 @@ import { afterAll, afterEach, beforeAll } from 'vitest'
 import type { PodSandboxConfig } from '../../src/generated/runtime/v1/PodSandboxConfig.ts'
 import { runOk } from '../../src/host/run.ts'
 import { CriClient } from './cri-client.ts'
+import { DaemonImages } from './daemon-images.ts'
+import type { ImageOptions } from './images.ts'
 import { cgroups, type MachineSnapshot, mounts, processes, settledLeftovers, snapshot, type Traces } from './machine.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
@@ -47,6 +49,7 @@ export class TestDaemon implements AsyncDisposable {
   readonly dir: string
   readonly node: string
   readonly cgroupParent: string
+  readonly images: DaemonImages
   readonly #ownsNode: boolean
   readonly #ids = new Set<string>()
   /** What a test has found already shall not fail those after it. */
@@ -64,6 +67,7 @@ export class TestDaemon implements AsyncDisposable {
     this.node = node ?? `sbt-${mark}-${randomBytes(2).toString('hex')}`
     this.#ownsNode = node === undefined
     this.cgroupParent = `/sbt-${mark}`
+    this.images = new DaemonImages({ dir, node: this.node })
   }
 
   /** Starts one; it serves when this returns. */
@@ -130,6 +134,13 @@ export class TestDaemon implements AsyncDisposable {
   /** Runs a pod and returns its id. */
   async run(config: PodSandboxConfig = this.pod(), runtimeHandler = ''): Promise<string> {
     return this.track(await this.client.run(config, runtimeHandler))
+  }
+
+  /** Makes an image, pushes it to the registry of the daemon's node, pulls it, and returns its reference. */
+  async pull(options: ImageOptions = { name: 'busybox' }): Promise<string> {
+    const { ref } = await this.images.push(options)
+    if ((await this.client.images.status(ref)) === null) await this.client.images.pull(ref)
+    return ref
   }
 
   /** Nothing on the machine may carry this id at the end. */
@@ -263,6 +274,7 @@ export class TestDaemon implements AsyncDisposable {
     if (this.isRunning) await this.kill9()
     await this.#killPods()
     await this.#unmountAll()
+    await this.images[Symbol.asyncDispose]()
     if (this.#ownsNode) await quietly('ip', 'netns', 'delete', this.node)
     for (const name of ['root', 'state']) await quietly('umount', '-l', join(this.dir, name))
     await this.#removeCgroups()
@@ -297,6 +309,7 @@ export class TestDaemon implements AsyncDisposable {
       await runOk('ip', ['netns', 'add', this.node], { timeoutMs: 10_000 })
       await runOk('ip', ['-n', this.node, 'link', 'set', 'lo', 'up'], { timeoutMs: 10_000 })
     }
+    await this.images.prepare()
     this.#before = await snapshot(this.node)
     const networks = options.networks?.(this) ?? { '10-test.conflist': bridgeNetwork(this) }
     for (const [file, network] of Object.entries(networks)) await this.writeNetwork(file, network)
@@ -331,6 +344,8 @@ export class TestDaemon implements AsyncDisposable {
         'crun-pinned': { runtime: '/usr/bin/crun', sandboxer: 'pinned' },
         'runc-pinned': { runtime: '/usr/sbin/runc', sandboxer: 'pinned' },
       },
+      // Little, since some tests give the daemon a small disk.
+      images: { registries_conf: this.images.registriesConf, min_free_bytes: 1024 * 1024 },
       debug: { failpoints: true },
     }
   }

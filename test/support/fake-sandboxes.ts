@@ -1,10 +1,12 @@
 import { CodedError } from '../../src/core/errors.ts'
+import type { LinuxContainerResources__Output } from '../../src/generated/runtime/v1/LinuxContainerResources.ts'
 import type { PodSandboxConfig, SandboxFilter, SandboxInfo, Sandboxes, SandboxView } from '../../src/sandbox/types.ts'
 
 export interface FakeCall {
-  readonly verb: 'run' | 'stop' | 'remove' | 'info'
+  readonly verb: 'run' | 'stop' | 'remove' | 'info' | 'updateResources'
   readonly subject: string
   readonly signal: AbortSignal
+  readonly request?: unknown
 }
 
 /** A configuration that passes validation, with what a test wants to be different. */
@@ -91,6 +93,17 @@ export class FakeSandboxes implements Sandboxes {
         metadata.id.startsWith(filter.id ?? '') &&
         Object.entries(filter.labels ?? {}).every(([key, value]) => metadata.config.labels[key] === value),
     )
+  }
+
+  async updateResources(
+    id: string,
+    request: {
+      readonly overhead: LinuxContainerResources__Output | null
+      readonly resources: LinuxContainerResources__Output | null
+    },
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#record({ verb: 'updateResources', subject: id, signal, request })
   }
 
   async #record(call: FakeCall): Promise<void> {

@@ -115,15 +115,16 @@ async function natRules({ node, ids }: Traces): Promise<string[]> {
   return stdout.split('\n').filter((line) => ids.some((id) => line.includes(id)))
 }
 
-/** What the database holds of sandboxes. */
+/** What the database holds of sandboxes and containers. */
 function rows(path: string): string[] {
   if (!exists(path)) return []
   const db = new Database(path, { readonly: true })
   try {
     const sandboxes = db.prepare<[], string>("SELECT 'sandbox ' || state || ' ' || id FROM sandboxes").pluck().all()
     const ledger = db.prepare<[], string>("SELECT 'ledger ' || kind || ' ' || state FROM ledger").pluck().all()
+    const containers = db.prepare<[], string>("SELECT 'container ' || state || ' ' || id FROM containers").pluck().all()
     const networks = db.prepare<[], string>("SELECT 'network ' || sandbox_id FROM network_settings").pluck().all()
-    return [...sandboxes, ...ledger, ...networks]
+    return [...sandboxes, ...containers, ...ledger, ...networks]
   } finally {
     db.close()
   }
@@ -133,7 +134,9 @@ async function files(dir: string): Promise<string[]> {
   const runtimes = await names(join(dir, 'state', 'runtime'))
   const places = [
     'root/sandboxes',
+    'root/containers',
     'state/sandboxes',
+    'state/containers',
     'state/exits',
     ...runtimes.map((name) => `state/runtime/${name}`),
   ]

@@ -48,7 +48,7 @@ export class ShmMounts implements ResourceKind<ShmRecord> {
     return mountinfo.split('\n').flatMap((line) => {
       const path = line.split(' ')[4] ?? ''
       const id = this.#idOf(path)
-      return id === undefined ? [] : [{ sandboxId: id, subject: path }]
+      return id === undefined ? [] : [{ ownerId: id, subject: path }]
     })
   }
 

@@ -43,6 +43,17 @@ export class PauseBench {
 
   /** Creates and starts a container, hands its pid to `look`, and removes it whatever happens. */
   async withPause(runtime: string, id: string, spec: Spec, look: (pid: number) => Promise<void>): Promise<void> {
+    await this.withContainer(runtime, id, spec, 'pause', look)
+  }
+
+  /** Like {@link withPause}, for any program; `name` is what the kernel calls it when it has got where it is waited for. */
+  async withContainer(
+    runtime: string,
+    id: string,
+    spec: Spec,
+    name: string,
+    look: (pid: number) => Promise<void>,
+  ): Promise<void> {
     const bundle = join(this.dir, id)
     await mkdir(bundle)
     await writeFile(join(bundle, 'config.json'), ociJson(spec))
@@ -52,7 +63,7 @@ export class PauseBench {
       await create(join(bundle, 'log'), runtime, command(['create', '--bundle', bundle, '--pid-file', pidFile, id]))
       await runOk(runtime, command(['start', id]), TIMEOUT)
       const pid = Number.parseInt(await readFile(pidFile, 'utf8'), 10)
-      await hasExecuted(pid)
+      await hasExecuted(pid, name)
       await look(pid)
       await runOk(runtime, command(['kill', id, 'SIGKILL']), TIMEOUT)
     } finally {
@@ -66,14 +77,15 @@ export class PauseBench {
   }
 }
 
-function runtimeArgs(dir: string, runtime: string, args: readonly string[]): string[] {
+/** The arguments that make a runtime work in a bench's directory. */
+export function runtimeArgs(dir: string, runtime: string, args: readonly string[]): string[] {
   return ['--root', join(dir, `state-${runtime.replaceAll('/', '_')}`), ...args]
 }
 
-/** `start` only lets the runtime's process go on: it becomes the pause program a little later. */
-async function hasExecuted(pid: number): Promise<void> {
-  using limit = deadline('wait for the pause program', 10_000)
-  while ((await readFile(`/proc/${pid}/comm`, 'utf8')).trim() !== 'pause') await sleep(2, limit.signal)
+/** `start` only lets the runtime's process go on: it becomes the program a little later. */
+async function hasExecuted(pid: number, name: string): Promise<void> {
+  using limit = deadline(`wait for ${name}`, 10_000)
+  while ((await readFile(`/proc/${pid}/comm`, 'utf8')).trim() !== name) await sleep(2, limit.signal)
 }
 
 /** The container keeps the output of `create` open as its own, so that has to be a file: a pipe would never end. */

@@ -12,7 +12,7 @@ beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'sandboxerd-host-'))
   await writeFile(join(dir, 'group'), 'root:x:0:\nkube:x:4711:a,b\n')
   await writeFile(join(dir, 'seccomp.json'), '{}')
-  for (const name of ['crun', 'conmon', 'catatonit']) await writeFile(join(dir, name), '', { mode: 0o755 })
+  for (const name of ['crun', 'conmon', 'catatonit', 'skopeo', 'storage']) await writeFile(join(dir, name), '', { mode: 0o755 })
 })
 
 afterEach(async () => {
@@ -28,13 +28,13 @@ function check(toml = '', top = ''): Promise<string[]> {
     ${top}
     ${toml.includes('[runtimes') ? '' : `[runtimes.crun]\nruntime = "${dir}/crun"`}
     ${toml.includes('[conmon') ? '' : `[conmon]\npath = "${dir}/conmon"`}
+    ${toml.includes('[images') ? '' : `[images]\nskopeo = "${dir}/skopeo"\nstorage_tool = "${dir}/storage"`}
     ${toml.includes('[pause') ? '' : `[pause]\nbinary = "${dir}/catatonit"`}
     ${toml.includes('[seccomp') ? '' : `[seccomp]\ndefault_profile = "${dir}/seccomp.json"`}
     ${toml}`,
     'test.toml',
   )
-  const imageTools = ['skopeo', 'umoci'].map((name) => join(dir, name))
-  return checkHost(config, { groupFile: join(dir, 'group'), imageTools, systemdDir: join(dir, 'systemd') })
+  return checkHost(config, { groupFile: join(dir, 'group'), systemdDir: join(dir, 'systemd') })
 }
 
 describe('checkHost', () => {
@@ -86,13 +86,22 @@ describe('checkHost', () => {
   })
 
   it('asks for no built-in pause program where there is a pause image', async () => {
-    for (const name of ['skopeo', 'umoci']) await writeFile(join(dir, name), '', { mode: 0o755 })
     expect(await check('[pause]\nbinary = "/none"\nimage = "pause:3.10"')).toEqual([])
   })
 
-  it('asks for the programs that pull a pause image where there is one', async () => {
-    await writeFile(join(dir, 'umoci'), '', { mode: 0o755 })
-    expect(await check('[pause]\nimage = "pause:3.10"')).toEqual([`pause.image: ${dir}/skopeo does not exist`])
+  it('asks for the programs that keep images, and for the files that are named', async () => {
+    const toml = `
+      [images]
+      skopeo = "/none/skopeo"
+      storage_tool = "/none/storage"
+      registries_conf = "/none/registries.conf"
+      policy = "${dir}/group"`
+    expect(await check(toml)).toEqual([
+      'images.skopeo: /none/skopeo does not exist',
+      'images.storage_tool: /none/storage does not exist',
+      'images.registries_conf: /none/registries.conf does not exist',
+      expect.stringContaining(`images.policy: ${dir}/group is not JSON: `),
+    ])
   })
 
   it('refuses a directory below something that is none', async () => {

@@ -3,11 +3,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type CallOptions, credentials, Metadata, type MethodDefinition, type ServiceError } from '@grpc/grpc-js'
 import { pino } from 'pino'
+import { CodedError } from '../../../src/core/errors.ts'
+import { ContainerEvents } from '../../../src/cri/events.ts'
 import type { NodeStatus } from '../../../src/cri/node-status.ts'
-import { runtimeService } from '../../../src/cri/runtime-service.ts'
+import { runtimeService, servedContract } from '../../../src/cri/runtime-service.ts'
 import type { RuntimeServiceDefinition } from '../../../src/generated/runtime/v1/RuntimeService.ts'
 import { loadCri } from '../../../src/grpc/load.ts'
 import { GrpcServer } from '../../../src/grpc/server.ts'
+import type { Stats } from '../../../src/stats/types.ts'
+import { FakeContainers } from '../../support/fake-containers.ts'
 import { FakeSandboxes } from '../../support/fake-sandboxes.ts'
 
 export const cri = loadCri().runtime.v1
@@ -26,31 +30,52 @@ export function fakeNode(changes: Partial<NodeStatus> = {}): NodeStatus {
   }
 }
 
+/** A node of which nothing was measured. */
+const NO_STATS: Stats = {
+  container: async (id) => {
+    throw new CodedError('NotFound', `find container ${id}: there is none`)
+  },
+  sandbox: async (id) => {
+    throw new CodedError('NotFound', `find sandbox ${id}: there is none`)
+  },
+  containers: async () => [],
+  sandboxes: async () => [],
+  metrics: async () => [],
+}
+
 export interface CriServer extends AsyncDisposable {
   readonly socketPath: string
   readonly client: RuntimeClient
   readonly sandboxes: FakeSandboxes
+  readonly containers: FakeContainers
+  readonly events: ContainerEvents
   readonly logLines: string[]
+  readonly close: (drainMs: number) => Promise<void>
 }
 
-/** The CRI front on a socket of its own, above fake sandboxes. */
+/** The CRI front on a socket of its own, above fake sandboxes and containers. */
 export async function startCri(node: NodeStatus = fakeNode()): Promise<CriServer> {
   const directory = await mkdtemp(join(tmpdir(), 'sandboxerd-cri-'))
   const socketPath = join(directory, 'cri.sock')
   const logLines: string[] = []
   const logger = pino({ level: 'debug' }, { write: (line: string) => logLines.push(line) })
   const sandboxes = new FakeSandboxes()
+  const containers = new FakeContainers()
+  const events = new ContainerEvents({ sandboxes, containers })
   const server = new GrpcServer({ socketPath, mode: 0o600, group: '' }, { logger })
-  const { service } = cri.RuntimeService
-  const encodeList = service.ListPodSandbox.responseSerialize
-  server.addService(service, runtimeService({ runtimeVersion: '1.2.3' }, { sandboxes, node, encodeList, logger }))
+  const wire = servedContract(cri.RuntimeService.service)
+  const deps = { sandboxes, containers, events, stats: NO_STATS, node, wire, logger }
+  server.addService(wire, runtimeService({ runtimeVersion: '1.2.3', layersPath: '/layers' }, deps))
   await server.listen()
   const client = clientOf(socketPath)
   return {
     socketPath,
     client,
     sandboxes,
+    containers,
+    events,
     logLines,
+    close: (drainMs) => server.close(drainMs),
     async [Symbol.asyncDispose]() {
       client.close()
       await server.close(0)

@@ -2,6 +2,7 @@ import { status } from '@grpc/grpc-js'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { CodedError } from '../../../src/core/errors.ts'
 import type { PodSandbox__Output } from '../../../src/generated/runtime/v1/PodSandbox.ts'
+import { containerResources } from '../../support/fake-containers.ts'
 import { podConfig } from '../../support/fake-sandboxes.ts'
 import { ask, type CriServer, fakeNode, startCri } from './cri-server.ts'
 
@@ -52,7 +53,7 @@ describe('Status', () => {
         ],
       },
       runtime_handlers: [{ name: 'crun', features: { recursive_read_only_mounts: true, user_namespaces: false } }],
-      features: { supplemental_groups_policy: false, user_namespaces_host_network: false, mount_options: false },
+      features: { supplemental_groups_policy: true, user_namespaces_host_network: false, mount_options: false },
       info: {},
     })
   })
@@ -160,7 +161,9 @@ describe('PodSandboxStatus', () => {
       },
     })
     const { metadata } = server.sandboxes.add({ ips: ['10.88.0.2', 'fd00::2'] }, config, 'crun')
-    const answer = await ask(server.client, 'PodSandboxStatus', { pod_sandbox_id: metadata.id })
+    const before = BigInt(Date.now()) * 1_000_000n
+    const { timestamp, ...answer } = await ask(server.client, 'PodSandboxStatus', { pod_sandbox_id: metadata.id })
+    expect(BigInt(timestamp)).toBeGreaterThanOrEqual(before)
     expect(answer).toEqual({
       status: {
         id: metadata.id,
@@ -175,8 +178,16 @@ describe('PodSandboxStatus', () => {
       },
       info: {},
       containers_statuses: [],
-      timestamp: '0',
     })
+  })
+
+  it('shows all containers of the sandbox and of no other', async () => {
+    const { metadata } = server.sandboxes.add()
+    const [first, second] = [1, 2].map(() => server.containers.add({ metadata: { sandboxId: metadata.id } }))
+    server.containers.add({ metadata: { sandboxId: 'another' } })
+    const answer = await ask(server.client, 'PodSandboxStatus', { pod_sandbox_id: metadata.id })
+    const ids = answer.containers_statuses.map(({ id }) => id)
+    expect(ids).toEqual([second?.metadata.id, first?.metadata.id])
   })
 
   it('puts all that is known under one key when verbose, bigint exactly', async () => {
@@ -262,9 +273,40 @@ describe('StreamPodSandboxes', () => {
   })
 })
 
-describe('what is not there', () => {
-  it('answers UNIMPLEMENTED', async () => {
-    const attempt = ask(server.client, 'CreateContainer', { pod_sandbox_id: 'x' })
-    await expect(attempt).rejects.toMatchObject({ code: status.UNIMPLEMENTED })
+describe('UpdatePodSandboxResources', () => {
+  it('hands both parts over, either of which may be absent', async () => {
+    const resources = containerResources({ memory_limit_in_bytes: '9007199254740993' })
+    await ask(server.client, 'UpdatePodSandboxResources', { pod_sandbox_id: 'a', resources })
+    expect(server.sandboxes.calls).toMatchObject([
+      { verb: 'updateResources', subject: 'a', request: { overhead: null, resources } },
+    ])
   })
+
+  it('refuses what no cgroup can have', async () => {
+    const overhead = { cpu_shares: '-1' }
+    const attempt = ask(server.client, 'UpdatePodSandboxResources', { pod_sandbox_id: 'a', overhead })
+    await expect(attempt).rejects.toMatchObject({
+      code: status.INVALID_ARGUMENT,
+      details: expect.stringMatching(/^overhead\.cpu_shares: /) as string,
+    })
+    expect(server.sandboxes.calls).toEqual([])
+  })
+})
+
+describe('the statistics', () => {
+  it('are served', async () => {
+    expect(await ask(server.client, 'ListContainerStats', {})).toEqual({ stats: [] })
+    expect(await ask(server.client, 'ListPodSandboxStats', {})).toEqual({ stats: [] })
+    expect(await ask(server.client, 'ListPodSandboxMetrics', {})).toEqual({ pod_metrics: [] })
+    expect((await ask(server.client, 'ListMetricDescriptors', {})).descriptors).not.toEqual([])
+  })
+})
+
+describe('what is not there', () => {
+  it.each(['Exec', 'Attach', 'PortForward', 'CheckpointPod', 'RestorePod'] as const)(
+    'answers %s with UNIMPLEMENTED',
+    async (method) => {
+      await expect(ask(server.client, method, {})).rejects.toMatchObject({ code: status.UNIMPLEMENTED })
+    },
+  )
 })

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { CodedError } from '../../../src/core/errors.ts'
 import type { CgroupDriver } from '../../../src/cri/validate-linux.ts'
 import { validateRunPodSandbox } from '../../../src/cri/validate.ts'
-import { cri } from './cri-server.ts'
+import { cri, fakeNode } from './cri-server.ts'
 
 /** The request as it arrives: what the defaults of the wire make of a few given fields. */
 function received(request: object) {
@@ -13,7 +13,7 @@ function received(request: object) {
 const metadata = { name: 'web', namespace: 'default', uid: 'uid-1', attempt: 0 }
 
 function validate(config: object | null, rest: object = {}, driver: CgroupDriver = 'cgroupfs') {
-  return validateRunPodSandbox(received({ config, ...rest }), driver)
+  return validateRunPodSandbox(received({ config, ...rest }), fakeNode({ cgroupDriver: driver }))
 }
 
 function refusal(run: () => unknown): { code: string; message: string } {
@@ -131,6 +131,10 @@ const BAD: [field: string, config: object | null][] = [
   ['config.windows', { metadata, windows: {} }],
 ]
 
+const nodeWithUserNamespaces = fakeNode({
+  runtimeHandlers: () => [{ name: '', hasRecursiveReadOnlyMounts: true, hasUserNamespaces: true }],
+})
+
 describe('validateRunPodSandbox', () => {
   it.each(BAD)('refuses a bad %s and names it', (field, config) => {
     const { code, message } = refusal(() => validate(config))
@@ -152,6 +156,26 @@ describe('validateRunPodSandbox', () => {
       code: 'FailedPrecondition',
       message: `${NAMESPACES}.userns_options: user namespaces are not supported by runtime handler`,
     })
+  })
+
+  it.each([
+    ['no mapping', []],
+    [
+      'two mappings',
+      [
+        { host_id: 1000, length: 10 },
+        { host_id: 2000, length: 10, container_id: 10 },
+      ],
+    ],
+    ['a mapping without root', [{ host_id: 1000, container_id: 1, length: 10 }]],
+    ['an empty mapping', [{ host_id: 1000, length: 0 }]],
+    ['a mapping beyond all ids', [{ host_id: 4294967295, length: 1 }]],
+  ])('refuses a user namespace with %s where the handler has them', (_, uids) => {
+    const gids = [{ host_id: 1000, length: 10 }]
+    const request = received({ config: withNamespaces({ userns_options: { mode: 'POD', uids, gids } }) })
+    const { code, message } = refusal(() => validateRunPodSandbox(request, nodeWithUserNamespaces))
+    expect(code).toBe('InvalidArgument')
+    expect(message).toContain(`${NAMESPACES}.userns_options.uids`)
   })
 
   it('accepts what kubelet sends', () => {
@@ -184,7 +208,7 @@ describe('validateRunPodSandbox', () => {
       },
     }
     const request = received({ config, runtime_handler: 'crun' })
-    expect(validateRunPodSandbox(request, 'cgroupfs')).toEqual({ config: request.config, runtimeHandler: 'crun' })
+    expect(validateRunPodSandbox(request, fakeNode())).toEqual({ config: request.config, runtimeHandler: 'crun' })
   })
 
   it('accepts the names that critest makes, and a slice with the systemd driver', () => {

@@ -10,8 +10,9 @@ const SRC = join(REPO, 'src')
 const LEVELS: readonly (readonly string[])[] = [
   ['cli', 'daemon'],
   ['cri', 'sandboxer', 'streaming'],
-  ['sandbox', 'container'],
-  ['controller', 'cni', 'netns', 'image', 'checkpoint', 'store', 'executor'],
+  ['sandbox', 'container', 'stats'],
+  ['lifecycle'],
+  ['controller', 'cni', 'cdi', 'netns', 'image', 'checkpoint', 'store', 'executor'],
   ['grpc'],
   ['oci', 'host', 'telemetry'],
   ['core'],

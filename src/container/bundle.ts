@@ -1,0 +1,193 @@
+import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { CdiDevices } from '../cdi/cdi-devices.ts'
+import { CodedError } from '../core/errors.ts'
+import type { SeccompProfiles } from '../executor/seccomp-profiles.ts'
+import type { RuntimeFeatures } from '../executor/types.ts'
+import type { CgroupMode } from '../host/cgroup-mode.ts'
+import type { HostPath, HostPathRequest, Kernel } from '../host/kernel.ts'
+import type { HostSecurityFacts } from '../host/security.ts'
+import { cgroupsPath } from '../oci/cgroups-path.ts'
+import { containerCapabilities } from '../oci/container-capabilities.ts'
+import type { ContainerNamespacePaths, NodeLimits } from '../oci/container-input.ts'
+import { containerOomScoreAdj } from '../oci/container-process.ts'
+import { containerResources, mergeContainerResources } from '../oci/container-resources.ts'
+import { containerAppArmor } from '../oci/container-security.ts'
+import { containerSpec } from '../oci/container-spec.ts'
+import { resolveUser } from '../oci/container-user.ts'
+import { ociJson } from '../oci/json.ts'
+import { NEW_NAMESPACE } from '../oci/namespaces.ts'
+import { resolveSelinux, type SelinuxLabels } from '../oci/security.ts'
+import type { Mount, Resources, User } from '../oci/spec.ts'
+import type { CreatePlan } from './create.ts'
+import { planDevices } from './devices.ts'
+import { planMounts } from './mounts.ts'
+import type { ContainerPaths } from './paths.ts'
+import type { Pod, Pods } from './pods.ts'
+import type { ContainerResourcePlan } from './resources.ts'
+import type { ContainerConfig, ContainerResources } from './types.ts'
+
+/** More of /etc/passwd or /etc/group than this nobody needs. */
+const MAX_USER_FILE_BYTES = 10 * 1024 * 1024
+
+export interface BundleOptions {
+  readonly cgroupDriver: 'cgroupfs' | 'systemd'
+  readonly cgroupMode: CgroupMode
+  readonly limits: NodeLimits
+  readonly hostSecurity: HostSecurityFacts
+}
+
+export interface BundleDeps {
+  readonly kernel: Pick<Kernel, 'readInRoot' | 'resolveInRoot' | 'makeDirectoryInRoot'>
+  /** Looks at paths that the caller chose, which may hang. */
+  readonly hostPaths: (requests: readonly HostPathRequest[]) => Promise<readonly HostPath[]>
+  readonly cdi: CdiDevices
+  readonly pods: Pods
+  /** The pid of a running container of the same pod. @throws CodedError `FailedPrecondition`. */
+  readonly pidOf: (containerId: string, sandboxId: string) => number
+  readonly seccomp: SeccompProfiles
+  /** Gives files of the node to containers with this label. */
+  readonly relabel: (paths: readonly string[], label: string, signal: AbortSignal) => Promise<void>
+  readonly features: (runtimePath: string, signal: AbortSignal) => Promise<RuntimeFeatures>
+}
+
+/** Makes the bundles of containers: everything that the request, the image, the pod and the node say, in one config.json. */
+export class Bundles {
+  readonly #options: BundleOptions
+  readonly #deps: BundleDeps
+
+  constructor(options: BundleOptions, deps: BundleDeps) {
+    this.#options = options
+    this.#deps = deps
+  }
+
+  cgroupsPath(id: string, pod: Pod): string {
+    const cgroupParent = pod.config.linux?.cgroup_parent ?? ''
+    return cgroupsPath({ driver: this.#options.cgroupDriver, cgroupParent, id })
+  }
+
+  /**
+   * Writes config.json; what it names is mounted. Returns the user of the container's process.
+   * @throws CodedError naming the field that cannot be met.
+   */
+  async write(
+    { metadata, pod, image }: CreatePlan,
+    resources: ContainerResourcePlan,
+    paths: ContainerPaths,
+    signal: AbortSignal,
+  ): Promise<User> {
+    const { config } = metadata
+    const context = config.linux?.security_context ?? null
+    const { hostSecurity } = this.#options
+    const privileged = context?.privileged ?? false
+    const selinux = resolveSelinux(context?.selinux_options ?? null, privileged, hostSecurity)
+    const capabilities = containerCapabilities(context, hostSecurity.boundingCapabilities)
+    const [user, mounts, devices, cdi, seccomp] = await Promise.all([
+      this.#user(config, image.config.user, paths.rootfs),
+      this.#mounts(config, pod, resources, selinux, signal),
+      planDevices(config, { hostPaths: this.#deps.hostPaths, listDirectory: (path) => readdir(path) }),
+      this.#deps.cdi.resolve(config),
+      this.#deps.seccomp.filter(context, capabilities.bounding, signal),
+      this.#makeVolumes(image.config.volumes, paths.rootfs),
+    ])
+    const spec = containerSpec({
+      id: metadata.id,
+      sandboxId: pod.id,
+      config,
+      podConfig: pod.config,
+      image: { name: config.image?.user_specified_image || config.image?.image || image.id, ...image.config },
+      rootfsPath: paths.rootfs,
+      hostname: pod.hostname,
+      user,
+      mounts,
+      devices,
+      namespaces: this.#namespaces(config, pod),
+      podFiles: pod.files,
+      cgroupsPath: resources.executed.cgroupsPath,
+      cgroupMode: this.#options.cgroupMode,
+      limits: this.#options.limits,
+      seccomp,
+      apparmorProfile: containerAppArmor(context, hostSecurity, ''),
+      selinux,
+      oomScoreAdj: containerOomScoreAdj(config, hostSecurity),
+      allowedCapabilities: hostSecurity.boundingCapabilities,
+      cdi,
+      runtimeHandler: pod.runtimeHandler,
+    })
+    await writeFile(join(paths.stateDir, 'config.json'), ociJson(spec), { mode: 0o600 })
+    return user
+  }
+
+  /** The resources in force after a change, and what the runtime is told of them. */
+  update(
+    current: ContainerResources | null,
+    change: ContainerResources,
+  ): { merged: ContainerResources; oci: Resources } {
+    const merged = mergeContainerResources(current, change)
+    const { cgroupMode, limits } = this.#options
+    return { merged, oci: containerResources(merged, { field: 'linux', cgroupMode, limits }) }
+  }
+
+  async #user(config: ContainerConfig, imageUser: string, root: string): Promise<User> {
+    const read = (path: string): Promise<string | null> =>
+      this.#deps.kernel.readInRoot({ root, path, maxBytes: MAX_USER_FILE_BYTES })
+    const [passwd, group] = await Promise.all([read('/etc/passwd'), read('/etc/group')])
+    return resolveUser({ securityContext: config.linux?.security_context ?? null, imageUser }, { passwd, group })
+  }
+
+  async #mounts(
+    config: ContainerConfig,
+    pod: Pod,
+    { imageMounts }: ContainerResourcePlan,
+    selinux: SelinuxLabels,
+    signal: AbortSignal,
+  ): Promise<readonly Mount[]> {
+    const { kernel, hostPaths, relabel } = this.#deps
+    const features = await this.#deps.features(pod.runtime.path, signal)
+    const plan = await planMounts(
+      config,
+      {
+        features: { recursiveReadOnly: features.recursiveReadOnlyMounts, idmap: features.idMappedMounts },
+        mountLabel: selinux.mountLabel,
+        imagePaths: new Map(imageMounts.map(({ image, path }) => [image, path])),
+      },
+      {
+        hostPaths,
+        mountInfo: () => readFile('/proc/self/mountinfo', 'utf8'),
+        resolveInRoot: (request) => kernel.resolveInRoot(request),
+      },
+    )
+    if (plan.relabel.length > 0) await relabel(plan.relabel, selinux.mountLabel, signal)
+    return plan.mounts
+  }
+
+  /** An image's volumes are directories of the container. */
+  async #makeVolumes(volumes: readonly string[], root: string): Promise<void> {
+    for (const path of volumes) await this.#deps.kernel.makeDirectoryInRoot({ root, path })
+  }
+
+  #namespaces(config: ContainerConfig, pod: Pod): ContainerNamespacePaths {
+    const options = config.linux?.security_context?.namespace_options ?? null
+    const { net, ipc, uts, pid } = this.#deps.pods.namespaces(pod.id)
+    return { net: net ?? null, ipc: ipc ?? null, uts: uts ?? null, user: null, pid: this.#pid(options, pod, pid) }
+  }
+
+  #pid(
+    options: { readonly pid: string; readonly target_id: string } | null,
+    pod: Pod,
+    ofPod: string | undefined,
+  ): string | null {
+    const field = 'config.linux.security_context.namespace_options'
+    switch (options?.pid ?? 'POD') {
+      case 'CONTAINER':
+        return NEW_NAMESPACE
+      case 'NODE':
+        return null
+      case 'TARGET':
+        return `/proc/${this.#deps.pidOf(options?.target_id ?? '', pod.id)}/ns/pid`
+      default:
+        if (ofPod !== undefined) return ofPod
+        throw new CodedError('FailedPrecondition', `${field}.pid: the pod shares no pid namespace`)
+    }
+  }
+}

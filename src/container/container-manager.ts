@@ -1,0 +1,359 @@
+import { randomBytes } from 'node:crypto'
+import type { Logger } from 'pino'
+import { waitFor } from '../core/deadline.ts'
+import { CodedError, errorMessage } from '../core/errors.ts'
+import type { RunProgram } from '../host/outcome.ts'
+import type { LifecycleEvent } from '../lifecycle/events.ts'
+import { Operations } from '../lifecycle/operations.ts'
+import { OwedReleases } from '../lifecycle/owed.ts'
+import type { Releaser } from '../lifecycle/release.ts'
+import { Container } from './container.ts'
+import { ContainerIndex, isListed } from './container-index.ts'
+import { containerInfo } from './container-info.ts'
+import type { CreateDeps } from './create.ts'
+import { Creations, type CreationsOptions } from './creations.ts'
+import { ExitRecorder } from './exit-recorder.ts'
+import type { ExecutedContainers } from './kinds/executed.ts'
+import { LiveOperations } from './live-operations.ts'
+import type { LoadedContainer } from './load.ts'
+import type { Pod, Pods } from './pods.ts'
+import { Recovery } from './recovery.ts'
+import { StopGrace } from './stop-grace.ts'
+import { Teardown } from './teardown.ts'
+import type {
+  ContainerConfig,
+  ContainerFilter,
+  ContainerInfo,
+  ContainerResources,
+  Containers,
+  ContainerView,
+  ExecResult,
+} from './types.ts'
+
+export interface ManagerOptions extends CreationsOptions {
+  readonly recoveryConcurrency: number
+}
+
+export interface ManagerDeps {
+  readonly create: CreateDeps
+  readonly pods: Pods
+  readonly executed: ExecutedContainers
+  readonly releaser: Releaser
+  readonly run: RunProgram
+  readonly onEvent: (event: LifecycleEvent) => void
+  readonly logger: Logger
+}
+
+/** The containers of the node and everything that is done with them. Reads come from memory and wait for nothing. */
+export class ContainerManager implements Containers, AsyncDisposable {
+  readonly #options: ManagerOptions
+  readonly #deps: ManagerDeps
+  readonly #index = new ContainerIndex()
+  readonly #operations: Operations
+  readonly #creations: Creations
+  readonly #live: LiveOperations
+  readonly #owed: OwedReleases
+  readonly #teardown: Teardown
+  readonly #recovery: Recovery
+  readonly #exits: ExitRecorder
+  /** The grace periods of the stops that are under way, by container. */
+  readonly #graces = new Map<string, StopGrace>()
+  /** Sandboxes that are being stopped, or were: no container comes to them any more. */
+  readonly #closedPods = new Set<string>()
+  readonly #closing = new AbortController()
+
+  constructor(options: ManagerOptions, deps: ManagerDeps) {
+    this.#options = options
+    this.#deps = deps
+    const { executor, bundles, failpoints } = deps.create
+    this.#operations = new Operations({ logger: deps.logger })
+    this.#creations = new Creations(options, {
+      ...deps.create,
+      index: this.#index,
+      logger: deps.logger,
+      onProcess: (container, process) => void this.#exits.watch(container, process),
+      onCreated: (container) => this.#emit('CREATED', container, container.metadata.createdAtNs),
+      rollback: (container, why) => this.#rollback(container, why),
+      remove: (container) => this.#remove(container),
+    })
+    this.#live = new LiveOperations(
+      { roots: options.roots, timeoutMs: options.createTimeoutMs },
+      { ...deps, executor, bundles, failpoints },
+    )
+    this.#owed = new OwedReleases((id) => this.#releaseOwed(id))
+    this.#exits = new ExitRecorder({
+      ...deps,
+      executor,
+      signal: this.#closing.signal,
+      onEnded: (container) => this.#emit('STOPPED', container, container.status.exit?.atNs),
+    })
+    this.#teardown = new Teardown({
+      ...deps,
+      executor,
+      failpoints,
+      ended: (container, process) => this.#exits.watch(container, process),
+    })
+    this.#recovery = new Recovery(options, { ...deps, executor })
+  }
+
+  /** Takes up the containers that are on record; what became of them is found out by {@link recover}. */
+  async restore(loaded: readonly LoadedContainer[]): Promise<void> {
+    for (const { record, hasRow } of loaded) {
+      const container = new Container(record, this.#deps.create.durable)
+      this.#index.add(container)
+      this.#recovery.adopt(container)
+      this.#creations.noteCreatedAt(record.metadata.createdAtNs)
+      if (!hasRow) await this.#insertFound(container)
+    }
+  }
+
+  /** Finds out how the restored containers are, several at a time. One that cannot be found out about delays no other. */
+  async recover(): Promise<void> {
+    const waiting = this.#index.all()
+    const worker = async (): Promise<void> => {
+      for (let next = waiting.pop(); next && !this.#closing.signal.aborted; next = waiting.pop()) {
+        await this.#recoverOne(next)
+      }
+    }
+    await Promise.all(Array.from({ length: this.#options.recoveryConcurrency }, worker))
+  }
+
+  async create(
+    request: { readonly sandboxId: string; readonly config: ContainerConfig },
+    signal: AbortSignal,
+  ): Promise<string> {
+    signal.throwIfAborted()
+    return this.#creations.create(this.#openPod(request.sandboxId), request.config, signal)
+  }
+
+  async start(id: string, signal: AbortSignal): Promise<void> {
+    const container = this.#listed(id)
+    const start = async (): Promise<void> => {
+      this.#openPod(container.metadata.sandboxId)
+      this.#emit('STARTED', container, await this.#live.start(container))
+      this.#exits.started(container)
+    }
+    await waitFor(this.#operations.run(container.id, 'start', start), signal)
+  }
+
+  async stop(id: string, timeoutMs: number, signal: AbortSignal): Promise<void> {
+    const container = this.#visible(id)
+    if (container) await waitFor(this.#stop(container, timeoutMs), signal)
+  }
+
+  async remove(id: string, signal: AbortSignal): Promise<void> {
+    const container = this.#visible(id)
+    if (container) await waitFor(this.#remove(container), signal)
+  }
+
+  get(id: string): ContainerView {
+    return this.#listed(id).view
+  }
+
+  async info(id: string, signal: AbortSignal): Promise<ContainerInfo> {
+    return waitFor(containerInfo(this.#listed(id), this.#options.roots), signal)
+  }
+
+  list(filter: ContainerFilter): ContainerView[] {
+    return this.#index.list(filter).map(({ view }) => view)
+  }
+
+  async updateResources(id: string, resources: ContainerResources, signal: AbortSignal): Promise<void> {
+    const container = this.#listed(id)
+    await waitFor(
+      this.#alone(container, 'update', () => this.#live.update(container, resources)),
+      signal,
+    )
+  }
+
+  async execSync(
+    id: string,
+    request: { readonly command: readonly string[]; readonly timeoutMs: number },
+    signal: AbortSignal,
+  ): Promise<ExecResult> {
+    return this.#live.execSync(this.#listed(id), request, signal)
+  }
+
+  async reopenLog(id: string, signal: AbortSignal): Promise<void> {
+    await this.#live.reopenLog(this.#listed(id), signal)
+  }
+
+  async checkpoint(
+    id: string,
+    { location, timeoutMs }: { readonly location: string; readonly timeoutMs: number },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const container = this.#listed(id)
+    await waitFor(
+      this.#alone(container, 'checkpoint', () => this.#live.checkpoint(container, location, timeoutMs)),
+      signal,
+    )
+  }
+
+  /**
+   * Ends all containers of a sandbox at once; no new one comes to it from here on.
+   * @throws CodedError what the first threw that cannot be ended.
+   */
+  async stopPod(sandboxId: string): Promise<void> {
+    await this.#closePod(sandboxId)
+    await settleAll(this.#index.ofSandbox(sandboxId).map((container) => this.#stop(container, 0)))
+  }
+
+  /** Removes all containers of a sandbox. What of them cannot be released yet is owed, and keeps the sandbox on record. */
+  async removePod(sandboxId: string): Promise<void> {
+    await this.#closePod(sandboxId)
+    await settleAll(this.#index.ofSandbox(sandboxId).map((container) => this.#remove(container)))
+  }
+
+  /** The sandbox is gone. */
+  forgetPod(sandboxId: string): void {
+    this.#closedPods.delete(sandboxId)
+  }
+
+  /** The ids of the containers that use an image. */
+  usersOf(imageId: string): string[] {
+    return this.#index
+      .all()
+      .filter(({ metadata }) => metadata.imageId === imageId)
+      .map(({ id }) => id)
+  }
+
+  /** All containers, also those that the CRI does not show. */
+  all(): readonly Container[] {
+    return this.#index.all()
+  }
+
+  /** How many containers there are in each state, how many are being made, and how many owe a release. */
+  counts(): Readonly<Record<string, unknown>> {
+    const containers: Record<string, number> = {}
+    for (const { status } of this.#index.all()) containers[status.state] = (containers[status.state] ?? 0) + 1
+    return { containers, containersCreating: this.#creations.size, containersOwed: this.#owed.size }
+  }
+
+  /** Waits for what is under way, then stops watching. Touches no container. */
+  async drain(signal: AbortSignal): Promise<void> {
+    await waitFor(Promise.all([this.#creations.settled(), this.#operations.idle()]), signal)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#owed[Symbol.dispose]()
+    this.#closing.abort(new CodedError('Canceled', 'the daemon stops'))
+  }
+
+  /** The sandbox, as long as containers may come to it. */
+  #openPod(sandboxId: string): Pod {
+    const pod = this.#deps.pods.get(sandboxId)
+    if (pod.ready && !this.#closedPods.has(pod.id)) return pod
+    throw new CodedError('FailedPrecondition', `pod_sandbox_id: pod sandbox ${pod.id} is not ready`)
+  }
+
+  async #closePod(sandboxId: string): Promise<void> {
+    this.#closedPods.add(sandboxId)
+    await this.#creations.settled(sandboxId)
+  }
+
+  /** A container that is being made, or taken back, belongs to its creation: nobody else has been told of it. */
+  #visible(id: string): Container | undefined {
+    const container = this.#index.find(id)
+    return container?.status.visible ? container : undefined
+  }
+
+  #listed(id: string): Container {
+    const container = this.#index.find(id)
+    if (container && isListed(container)) return container
+    throw new CodedError('NotFound', `container ${id}: there is none`)
+  }
+
+  /** An operation that nobody else asks for: it joins no other. */
+  async #alone<T>(container: Container, kind: string, work: () => Promise<T>): Promise<T> {
+    return this.#operations.run(container.id, `${kind} ${randomBytes(8).toString('hex')}`, work)
+  }
+
+  async #stop(container: Container, graceMs: number): Promise<void> {
+    const { id } = container
+    this.#graces.get(id)?.shorten(graceMs)
+    await this.#operations.run(id, 'stop', async () => {
+      const grace = new StopGrace(graceMs)
+      this.#graces.set(id, grace)
+      await this.#teardown.stop(container, grace).finally(() => this.#graces.delete(id))
+    })
+  }
+
+  async #remove(container: Container): Promise<boolean> {
+    const { id } = container
+    // A stop with a long grace period is not waited for.
+    this.#graces.get(id)?.shorten(0)
+    return this.#operations.run(id, 'remove', async () => {
+      const wasListed = isListed(container)
+      const gone = await this.#teardown.remove(container)
+      this.#deps.logger.info({ containerId: id, gone }, 'container removed')
+      this.#settle(container, gone)
+      if (wasListed) this.#emit('DELETED', container)
+      return gone
+    })
+  }
+
+  async #rollback(container: Container, why: string): Promise<boolean> {
+    return this.#operations.run(container.id, 'rollback', async () => {
+      const gone = await this.#teardown.rollback(container, why)
+      this.#settle(container, gone)
+      return gone
+    })
+  }
+
+  #settle(container: Container, gone: boolean): void {
+    if (!gone) return this.#owed.add(container.id)
+    this.#owed.settle(container.id)
+    this.#index.delete(container)
+  }
+
+  /** Goes on with what a removal or a rollback could not release. Returns whether nothing is owed any more. */
+  async #releaseOwed(id: string): Promise<boolean> {
+    const container = this.#index.find(id)
+    if (!container) return true
+    try {
+      return await this.#remove(container)
+    } catch (error) {
+      this.#deps.logger.warn({ containerId: id, error: errorMessage(error) }, 'owed release failed')
+      return false
+    }
+  }
+
+  /** Puts a container that was found without a row on record again. Without one it is still there to be removed. */
+  async #insertFound(container: Container): Promise<void> {
+    const log = { containerId: container.id }
+    try {
+      await container.insert()
+      this.#deps.logger.warn(log, 'container had no row: restored from what was found of it')
+    } catch (error) {
+      container.quarantine(errorMessage(error))
+    }
+  }
+
+  async #recoverOne(container: Container): Promise<void> {
+    try {
+      const hadEnded = container.status.exit !== null
+      const verdict = await this.#recovery.recover(container)
+      const { process, exit } = container.status
+      if (verdict === 'watch' && process) void this.#exits.watch(container, process)
+      else if (verdict === 'rollback') await this.#rollback(container, 'the daemon ended while it was being created')
+      else if (verdict === 'remove') await this.#remove(container)
+      else if (exit && !hadEnded) this.#emit('STOPPED', container, exit.atNs)
+    } catch (error) {
+      const log = { containerId: container.id, error: errorMessage(error) }
+      this.#deps.logger.error(log, 'container cannot be recovered')
+      this.#owed.add(container.id)
+    }
+  }
+
+  #emit(type: LifecycleEvent['type'], { metadata }: Container, atNs = BigInt(Date.now()) * 1_000_000n): void {
+    this.#deps.onEvent({ type, containerId: metadata.id, sandboxId: metadata.sandboxId, atNs })
+  }
+}
+
+/** Waits for all, then throws what the first that failed threw. */
+async function settleAll(works: readonly Promise<unknown>[]): Promise<void> {
+  const outcomes = await Promise.allSettled(works)
+  const failed = outcomes.find((outcome) => outcome.status === 'rejected')
+  if (failed) throw failed.reason
+}

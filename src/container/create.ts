@@ -1,0 +1,211 @@
+import { mkdir } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
+import type { Failpoints } from '../core/failpoints.ts'
+import { Group } from '../core/group.ts'
+import type { ConmonExecutor } from '../executor/conmon-executor.ts'
+import type { ProcessIdentity } from '../host/process.ts'
+import type { ImageRootfs, ImageView } from '../image/types.ts'
+import type { Directories } from '../lifecycle/directories.ts'
+import type { DurableDeps } from '../lifecycle/durable.ts'
+import type { Steps } from '../lifecycle/steps.ts'
+import type { LedgerEntry } from '../store/ledger.ts'
+import type { Bundles } from './bundle.ts'
+import { Container } from './container.ts'
+import type { OverlayMounts } from './kinds/overlay.ts'
+import { type ContainerPaths, type ContainerRoots, containerPaths } from './paths.ts'
+import type { Pod } from './pods.ts'
+import { type ContainerResourcePlan, containerIntents, planResources } from './resources.ts'
+import { checkpointSubject, encodeMetadata, NEW_STATUS } from './status.ts'
+import type { ContainerMetadata, ContainerUser } from './types.ts'
+
+export interface CreateOptions {
+  readonly roots: ContainerRoots
+  readonly bootId: string
+  /** Bytes at which a container's log is begun anew; 0 is no limit. */
+  readonly logMaxBytes: number
+}
+
+export interface CreateDeps {
+  readonly durable: DurableDeps
+  readonly executor: ConmonExecutor
+  readonly images: ImageRootfs
+  readonly directories: Directories
+  readonly overlays: OverlayMounts
+  readonly bundles: Bundles
+  readonly failpoints: Failpoints
+}
+
+/** What CreateContainer has decided before anything is made. */
+export interface CreatePlan {
+  readonly metadata: ContainerMetadata
+  readonly pod: Pod
+  /** Held until the container is on record. */
+  readonly image: ImageView
+}
+
+/** Who has to know of a container before its creation has ended. */
+export interface CreateObserver {
+  /** It is on record, and may own something from here on. */
+  recorded(container: Container): void
+  /** Its process exists: whoever watches for its end does so from here on. */
+  created(container: Container, process: ProcessIdentity): void
+}
+
+/**
+ * The steps of CreateContainer. Nothing is made before `recordIntent`; what is made afterwards is in the ledger, so that
+ * whoever calls this can take it back when a step fails, and the next daemon can when this one dies.
+ */
+export class CreateSequence {
+  readonly #plan: CreatePlan
+  readonly #steps: Steps
+  readonly #observer: CreateObserver
+  readonly #options: CreateOptions
+  readonly #deps: CreateDeps
+  readonly #paths: ContainerPaths
+  #container: Container | undefined
+
+  constructor(plan: CreatePlan, steps: Steps, observer: CreateObserver, options: CreateOptions, deps: CreateDeps) {
+    this.#plan = plan
+    this.#steps = steps
+    this.#observer = observer
+    this.#options = options
+    this.#deps = deps
+    this.#paths = containerPaths(options.roots, plan.metadata.id)
+  }
+
+  /** The container, once there is a record of it. */
+  get container(): Container | undefined {
+    return this.#container
+  }
+
+  /**
+   * Runs all steps and returns the container, which is CREATED then.
+   * @throws CodedError what the failing step threw; then nothing is being made any more, and what was made is in the
+   * ledger of the {@link container}.
+   */
+  async run(signal: AbortSignal): Promise<Container> {
+    const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> => this.#steps.run(name, signal, work)
+    const resources = await step('updateContainerConfig', () => this.#planResources())
+    const entries = containerIntents(resources, this.#plan.metadata.id, this.#options.bootId)
+    let container: Container
+    try {
+      container = await step('recordIntent', () => this.#insert(entries))
+    } catch (error) {
+      // Planning took note of it; nothing of it was made.
+      if (!this.#container) await this.#deps.executor.delete(resources.executed, AbortSignal.timeout(FORGET_MS))
+      throw error
+    }
+    await this.#make(container, resources, entries, signal)
+    return container
+  }
+
+  async #make(
+    container: Container,
+    resources: ContainerResourcePlan,
+    entries: readonly LedgerEntry[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    // One that fails stops the others: nothing may still be made when the caller takes everything back.
+    const group = new Group(signal)
+    const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> =>
+      group.add(this.#steps.run(name, group.signal, work))
+    try {
+      const directories = step('createDirectories', () => this.#createDirectories(resources))
+      const checkpoint = directories.then(() => step('writeCheckpoint', () => this.#writeCheckpoint(entries)))
+      const mounted = directories.then(() => step('mountRootfs', () => this.#mount(resources)))
+      const user = mounted.then(() =>
+        step('writeBundle', () => this.#deps.bundles.write(this.#plan, resources, this.#paths, group.signal)),
+      )
+      const created = user.then(() => step('createProcess', () => this.#create(container, resources, group.signal)))
+      const [process, found] = await group.settled(Promise.all([created, user, checkpoint]))
+      await step('save', () => this.#save(container, process, found))
+    } finally {
+      group[Symbol.dispose]()
+    }
+  }
+
+  async #planResources(): Promise<ContainerResourcePlan> {
+    const { metadata, pod } = this.#plan
+    const executed = await this.#deps.executor.plan({
+      id: metadata.id,
+      runtime: pod.runtime,
+      bundleDir: this.#paths.stateDir,
+      cgroupsPath: this.#deps.bundles.cgroupsPath(metadata.id, pod),
+    })
+    return planResources(metadata.config, this.#paths, executed)
+  }
+
+  async #insert(entries: readonly LedgerEntry[]): Promise<Container> {
+    const record = { metadata: this.#plan.metadata, status: NEW_STATUS, entries, quarantined: '' }
+    const container = new Container(record, this.#deps.durable)
+    await container.insert()
+    this.#container = container
+    this.#observer.recorded(container)
+    return container
+  }
+
+  async #createDirectories({ directories }: ContainerResourcePlan): Promise<void> {
+    await Promise.all(directories.map((directory) => this.#deps.directories.acquire(directory)))
+    // The container's own root directory: its users look into it.
+    await Promise.all([mkdir(this.#paths.upper, { mode: 0o755 }), mkdir(this.#paths.work, { mode: 0o700 })])
+  }
+
+  async #writeCheckpoint(entries: readonly LedgerEntry[]): Promise<void> {
+    const { metadata } = this.#plan
+    const checkpoint = sealCheckpoint(this.#deps.durable.sealer, checkpointSubject(metadata.id), {
+      metadata: JSON.parse(encodeMetadata(metadata)) as unknown,
+      bootId: this.#options.bootId,
+      resources: entries.map(({ kind, record }) => ({ kind, record })),
+    })
+    await writeCheckpoint(this.#paths.checkpoint, checkpoint)
+  }
+
+  async #mount({ rootfs, imageMounts }: ContainerResourcePlan): Promise<void> {
+    const { images, overlays } = this.#deps
+    const { upper, work } = this.#paths
+    await overlays.acquire({ path: rootfs, lower: images.lowerDirs(this.#plan.image.id), writable: { upper, work } })
+    for (const { image, path } of imageMounts) {
+      using held = images.hold(image)
+      await overlays.acquire({ path, lower: images.lowerDirs(held.id) })
+    }
+  }
+
+  async #create(
+    container: Container,
+    { executed }: ContainerResourcePlan,
+    signal: AbortSignal,
+  ): Promise<ProcessIdentity> {
+    const { config, logPath } = this.#plan.metadata
+    // The kubelet makes it; others who create containers may not.
+    if (logPath !== '') await mkdir(dirname(logPath), { recursive: true, mode: 0o755 })
+    const io = {
+      terminal: config.tty,
+      stdin: config.stdin,
+      stdinOnce: config.stdin_once,
+      logPath,
+      logMaxBytes: this.#options.logMaxBytes,
+    }
+    const process = await this.#deps.executor.create(executed, signal, io)
+    this.#observer.created(container, process)
+    return process
+  }
+
+  /** One commit: the container is there, and everything that was intended is held. */
+  async #save(container: Container, process: ProcessIdentity, user: ContainerUser): Promise<void> {
+    await container.save({
+      // An end that came in the meantime stays what it is.
+      status: (current) => ({
+        ...current,
+        state: current.exit ? 'EXITED' : 'CREATED',
+        visible: true,
+        process,
+        user,
+        resources: this.#plan.metadata.config.linux?.resources ?? null,
+      }),
+      put: container.entries.map((entry) => ({ ...entry, state: 'held' })),
+    })
+  }
+}
+
+const FORGET_MS = 10_000

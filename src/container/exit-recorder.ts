@@ -1,0 +1,83 @@
+import type { Logger } from 'pino'
+import { deadline } from '../core/deadline.ts'
+import { errorMessage } from '../core/errors.ts'
+import type { ConmonExecutor } from '../executor/conmon-executor.ts'
+import type { ContainerRecord } from '../executor/types.ts'
+import type { ProcessIdentity } from '../host/process.ts'
+import { CONTAINER_KIND } from '../store/ledger.ts'
+import type { Container } from './container.ts'
+import type { ExecutedContainers } from './kinds/executed.ts'
+
+export interface ExitRecorderDeps {
+  readonly executor: ConmonExecutor
+  readonly executed: ExecutedContainers
+  readonly logger: Logger
+  /** Aborts when the daemon stops. */
+  readonly signal: AbortSignal
+  /** Called once the end of a container that was started is on record. */
+  readonly onEnded: (container: Container) => void
+}
+
+const KILL_REST_MS = 2000
+
+/** Watches for the ends of containers, and puts them on record. */
+export class ExitRecorder {
+  readonly #deps: ExitRecorderDeps
+  /** Resolves, for each container whose end is watched for, when that end is on record. */
+  readonly #watched = new Map<string, Promise<void>>()
+
+  constructor(deps: ExitRecorderDeps) {
+    this.#deps = deps
+  }
+
+  /** Begins to watch, unless that is done already. Resolves when the end is on record; never throws. */
+  watch(container: Container, process: ProcessIdentity): Promise<void> {
+    const watched = this.#watched.get(container.id)
+    if (watched) return watched
+    const ended = this.#record(container, process).catch((error: unknown) => {
+      if (this.#deps.signal.aborted) return
+      const log = { containerId: container.id, error: errorMessage(error) }
+      this.#deps.logger.error(log, 'end of container was not seen')
+    })
+    const forgotten = ended.finally(() => this.#watched.delete(container.id))
+    this.#watched.set(container.id, forgotten)
+    return forgotten
+  }
+
+  /** An end that came before the start was on record is told after it. */
+  started(container: Container): void {
+    if (container.status.exit) this.#deps.onEnded(container)
+  }
+
+  async #record(container: Container, process: ProcessIdentity): Promise<void> {
+    const { executor, executed, signal, logger } = this.#deps
+    const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
+    if (!entry) return
+    const record = executed.parse(entry.record)
+    const exit = await executor.wait(record, process, signal)
+    // Read before the cgroup is removed, which waits for this.
+    const oomKilled = await executor.oomKilled(record, exit)
+    // Without a pid namespace of its own, what its first process has started is still there.
+    if (sharesPids(container)) await this.#killRest(container, record)
+    await container.note({
+      status: (current) => (current.exit ? current : { ...current, state: 'EXITED', exit, oomKilled }),
+    })
+    logger.info({ containerId: container.id, ...exit, atNs: exit.atNs.toString(), oomKilled }, 'container ended')
+    if (container.status.startedAtNs > 0n) this.#deps.onEnded(container)
+  }
+
+  /** One that cannot be killed now is when the container is removed; the end of the container is told all the same. */
+  async #killRest(container: Container, record: ContainerRecord): Promise<void> {
+    using limit = deadline(`end what container ${container.id} has started`, KILL_REST_MS, this.#deps.signal)
+    try {
+      await this.#deps.executor.killAll(record, limit.signal)
+    } catch (error) {
+      const log = { containerId: container.id, error: errorMessage(error) }
+      this.#deps.logger.warn(log, 'processes of an ended container are left')
+    }
+  }
+}
+
+function sharesPids({ metadata }: Container): boolean {
+  return metadata.config.linux?.security_context?.namespace_options?.pid !== 'CONTAINER'
+}

@@ -1,0 +1,39 @@
+import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
+import type { OciRuntime } from '../executor/types.ts'
+
+/** What containers need to know of the sandbox that they are in. */
+export interface Pod {
+  /** The whole id. */
+  readonly id: string
+  readonly config: PodSandboxConfig__Output
+  /** Whether it runs, and can be trusted. */
+  readonly ready: boolean
+  /** The runtime handler with the default filled in. */
+  readonly runtimeHandler: string
+  readonly runtime: OciRuntime
+  readonly hostname: string
+  /** Files and the tmpfs that its containers share. */
+  readonly files: {
+    readonly hostname: string
+    readonly hosts: string
+    readonly resolvConf: string
+    readonly shm: string
+  }
+}
+
+/** The namespaces of a pod, as paths to join; a path that is missing is one that the pod does not have for itself. */
+export interface PodNamespacePaths {
+  readonly net?: string
+  readonly ipc?: string
+  readonly uts?: string
+  /** Of the process that holds the pod's shared pid namespace. */
+  readonly pid?: string
+}
+
+/** The sandboxes, as containers use them. */
+export interface Pods {
+  /** @throws CodedError `NotFound`; `Unimplemented` when its sandboxer runs the containers itself. */
+  get(sandboxId: string): Pod
+  /** @throws CodedError `FailedPrecondition` when the process that holds them is gone. */
+  namespaces(sandboxId: string): PodNamespacePaths
+}

@@ -1,0 +1,127 @@
+import type { Logger } from 'pino'
+import { deadline, waitFor } from '../core/deadline.ts'
+import { CodedError, errorMessage } from '../core/errors.ts'
+import type { Failpoints } from '../core/failpoints.ts'
+import type { ConmonExecutor, StopSignal } from '../executor/conmon-executor.ts'
+import type { ProcessIdentity } from '../host/process.ts'
+import { ledgerChange, type Releaser } from '../lifecycle/release.ts'
+import { CONTAINER_KIND } from '../store/ledger.ts'
+import type { Container } from './container.ts'
+import type { ExecutedContainers } from './kinds/executed.ts'
+import { RELEASE_CHAINS } from './resources.ts'
+import { StopGrace } from './stop-grace.ts'
+
+/** From SIGKILL to the end of a process; only one in uninterruptible sleep takes longer. */
+const KILL_MS = 10_000
+
+export interface TeardownDeps {
+  readonly executor: ConmonExecutor
+  readonly executed: ExecutedContainers
+  readonly releaser: Releaser
+  readonly failpoints: Failpoints
+  readonly logger: Logger
+  /** Sees to it that the end of a process is watched for; resolves when it is on record. */
+  readonly ended: (container: Container, process: ProcessIdentity) => Promise<void>
+}
+
+/**
+ * The way back: StopContainer, RemoveContainer and the rollback of a CreateContainer that failed. Each can be called in
+ * any state and any number of times; what could not be released stays in the ledger. One at a time for one container.
+ */
+export class Teardown {
+  readonly #deps: TeardownDeps
+
+  constructor(deps: TeardownDeps) {
+    this.#deps = deps
+  }
+
+  /**
+   * Asks the container to end, and kills it when it has not by the end of the grace period.
+   * @throws CodedError `FailedPrecondition` when not even SIGKILL ended it.
+   */
+  async stop(container: Container, grace: StopGrace): Promise<void> {
+    const { state, exit } = container.status
+    const process = exit ? null : (container.status.process ?? (await this.#findProcess(container)))
+    if (!process) return this.#markEnded(container)
+    const ended = this.#deps.ended(container, process)
+    // One that was not started is not there to handle a signal.
+    if (state === 'RUNNING') {
+      // The configuration and the image admit only names of signals.
+      this.#deps.executor.kill(process, container.metadata.stopSignal as StopSignal)
+      await this.#deps.failpoints.hit('container-stop.signalled')
+      if (await grace.outlasts(ended)) return this.#markEnded(container)
+    }
+    this.#deps.executor.kill(process, 'SIGKILL')
+    using patience = deadline(`stop container ${container.id}`, KILL_MS)
+    try {
+      await waitFor(ended, patience.signal)
+    } catch (cause) {
+      const why = `it is still there ${KILL_MS} ms after SIGKILL`
+      throw new CodedError('FailedPrecondition', `stop container ${container.id}: ${why}`, { cause })
+    }
+    await this.#deps.failpoints.hit('container-stop.ended')
+    await this.#markEnded(container)
+  }
+
+  /** Ends the container at once and gives back all of it. Returns whether nothing is left; otherwise the rest is owed. */
+  async remove(container: Container): Promise<boolean> {
+    await this.stop(container, new StopGrace(0))
+    if (!container.status.removing) await container.note({ status: (current) => ({ ...current, removing: true }) })
+    await this.#deps.failpoints.hit('container-remove.marked')
+    return this.#releaseAll(container)
+  }
+
+  /** Takes back a container whose creation did not end well, and why. Returns whether nothing is left of it. */
+  async rollback(container: Container, why: string): Promise<boolean> {
+    try {
+      await this.stop(container, new StopGrace(0))
+    } catch (error) {
+      this.#deps.logger.error({ containerId: container.id, error: errorMessage(error) }, 'container cannot be ended')
+    }
+    if (await this.#releaseAll(container)) return true
+    // Somebody has to see it, to remove it.
+    await container.note({ status: (current) => ({ ...current, visible: true, message: why }) })
+    return false
+  }
+
+  /** Of a container that is not known as it should be, something may run all the same. */
+  async #findProcess(container: Container): Promise<ProcessIdentity | null> {
+    const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
+    if (!entry) return null
+    try {
+      return await this.#deps.executor.findProcess(this.#deps.executed.parse(entry.record))
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error
+      this.#deps.logger.error({ containerId: container.id, error: errorMessage(error) }, 'record cannot be read')
+      return null
+    }
+  }
+
+  async #releaseAll(container: Container): Promise<boolean> {
+    const release = await this.#deps.releaser.releaseAll(container.entries, RELEASE_CHAINS)
+    await this.#deps.failpoints.hit('container-remove.released')
+    if (release.released.length === container.entries.length) {
+      try {
+        await container.delete()
+        return true
+      } catch (error) {
+        const log = { containerId: container.id, error: errorMessage(error) }
+        this.#deps.logger.error(log, 'container cannot be deleted')
+      }
+    }
+    await container.note(ledgerChange(release))
+    return false
+  }
+
+  /** Whoever had a process has its end on record by now; one of which nobody knows a process is told to have ended. */
+  async #markEnded(container: Container): Promise<void> {
+    if (container.status.exit) return
+    await container.note({
+      status: (current) => ({
+        ...current,
+        state: 'EXITED',
+        exit: current.exit ?? { code: 255, atNs: BigInt(Date.now()) * 1_000_000n, reason: 'Unknown' },
+      }),
+    })
+  }
+}

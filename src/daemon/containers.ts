@@ -1,0 +1,149 @@
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import { CdiDevices } from '../cdi/cdi-devices.ts'
+import type { Config } from '../config/config.ts'
+import { Bundles } from '../container/bundle.ts'
+import { ContainerManager } from '../container/container-manager.ts'
+import { LAST_CREATED_KEY } from '../container/container.ts'
+import { ExecutedContainers } from '../container/kinds/executed.ts'
+import { OverlayMounts } from '../container/kinds/overlay.ts'
+import { loadContainers } from '../container/load.ts'
+import { containerPaths, containersDir } from '../container/paths.ts'
+import type { Pods } from '../container/pods.ts'
+import { containerIntents, planResources } from '../container/resources.ts'
+import type { CleanupStack } from '../core/cleanup.ts'
+import { CodedError } from '../core/errors.ts'
+import type { Failpoints } from '../core/failpoints.ts'
+import type { ConmonExecutor } from '../executor/conmon-executor.ts'
+import type { SeccompProfiles } from '../executor/seccomp-profiles.ts'
+import { readCgroupLimits } from '../host/cgroup-limits.ts'
+import { readCgroupMode } from '../host/cgroup-mode.ts'
+import { Kernel } from '../host/kernel.ts'
+import type { Programs } from '../host/programs.ts'
+import type { HostSecurityFacts } from '../host/security.ts'
+import type { ImageRootfs } from '../image/types.ts'
+import { Directories } from '../lifecycle/directories.ts'
+import type { DurableDeps } from '../lifecycle/durable.ts'
+import type { LifecycleEvent } from '../lifecycle/events.ts'
+import { Releaser } from '../lifecycle/release.ts'
+import { cgroupsPath } from '../oci/cgroups-path.ts'
+import type { Loaded } from '../store/rows.ts'
+
+export interface ContainerParts {
+  readonly bootId: string
+  readonly loaded: Loaded
+  readonly durable: DurableDeps
+  readonly executor: ConmonExecutor
+  readonly programs: Programs
+  readonly kernel: Kernel
+  readonly hostSecurity: HostSecurityFacts
+  readonly seccomp: SeccompProfiles
+  readonly images: ImageRootfs
+  readonly pods: Pods
+  readonly onEvent: (event: LifecycleEvent) => void
+  readonly failpoints: Failpoints
+  readonly logger: Logger
+}
+
+/** A caller's path that takes longer to look at lies on a file system that hangs. */
+const HOST_PATH_MS = 10_000
+const RELABEL_MS = 60_000
+
+/** The containers of this node, with those of an earlier daemon taken up; what became of them is not known yet. */
+export async function buildContainers(
+  config: Config,
+  given: ContainerParts,
+  parts: CleanupStack,
+): Promise<ContainerManager> {
+  const { bootId, loaded, durable, executor, kernel, failpoints, logger } = given
+  const roots = { root: config.root, state: config.state }
+  const directories = new Directories({ parents: [containersDir(roots.root), containersDir(roots.state)] })
+  const overlays = new OverlayMounts(roots, { kernel })
+  const executed = new ExecutedContainers(roots, { executor })
+  const { releaseMs, runPodSandboxMs } = config.timeouts
+  const releaser = new Releaser(
+    { budgetMs: releaseMs },
+    { kinds: [directories, overlays, executed], failpoints, logger },
+  )
+  const bundles = buildBundles(config, given, () => manager, parts)
+  const manager: ContainerManager = parts.use(
+    new ContainerManager(
+      {
+        roots,
+        bootId,
+        createTimeoutMs: runPodSandboxMs,
+        logMaxBytes: config.conmon.logMaxBytes,
+        recoveryConcurrency: config.recovery.concurrency,
+        lastCreatedAtNs: BigInt(loaded.node[LAST_CREATED_KEY] ?? '0'),
+      },
+      {
+        create: { durable, executor, images: given.images, directories, overlays, bundles, failpoints },
+        pods: given.pods,
+        executed,
+        releaser,
+        run: given.programs.run,
+        onEvent: given.onEvent,
+        logger,
+      },
+    ),
+  )
+  const deriveResources = deriveFrom(config, bootId)
+  await manager.restore(loadContainers(loaded, { roots, bootId }, { sealer: durable.sealer, deriveResources }))
+  return manager
+}
+
+function buildBundles(
+  config: Config,
+  { kernel, hostSecurity, seccomp, pods, executor, programs }: ContainerParts,
+  manager: () => ContainerManager,
+  parts: CleanupStack,
+): Bundles {
+  // A thread of their own: a path that hangs holds up only those who ask for such paths.
+  const paths = parts.use(new Kernel({ timeoutMs: HOST_PATH_MS }))
+  const hostPaths: Kernel['hostPaths'] = async (requests) => (requests.length === 0 ? [] : paths.hostPaths(requests))
+  return new Bundles(
+    {
+      cgroupDriver: config.cgroup.driver,
+      cgroupMode: readCgroupMode(),
+      limits: readCgroupLimits(),
+      hostSecurity,
+    },
+    {
+      kernel,
+      hostPaths,
+      cdi: new CdiDevices({ specDirs: config.cdi.specDirs }, { hostPaths }),
+      pods,
+      seccomp,
+      features: (runtimePath, signal) => executor.runtimeFeatures(runtimePath, signal),
+      relabel: async (files, label, signal) => {
+        await programs.runOk('/usr/bin/chcon', ['-R', '--', label, ...files], { timeoutMs: RELABEL_MS, signal })
+      },
+      pidOf: (containerId, sandboxId) => {
+        const { metadata, status } = manager().get(containerId)
+        if (metadata.sandboxId === sandboxId && status.state === 'RUNNING' && status.process) return status.process.pid
+        const field = 'config.linux.security_context.namespace_options.target_id'
+        throw new CodedError('FailedPrecondition', `${field}: ${containerId} is no running container of this pod`)
+      },
+    },
+  )
+}
+
+/** What a container must own of which only the id is known: places follow from the id, its cgroup is today's default. */
+function deriveFrom(config: Config, bootId: string) {
+  return (id: string): readonly { readonly kind: string; readonly record: unknown }[] => {
+    const paths = containerPaths(config, id)
+    const { runtime = '', runtimeRoot = '' } = config.runtimes[config.defaultRuntimeHandler] ?? {}
+    const { driver } = config.cgroup
+    const executed = {
+      id,
+      runtime: { path: runtime, root: runtimeRoot, systemdCgroup: driver === 'systemd' },
+      bundleDir: join(containersDir(config.state), id),
+      cgroupsPath: cgroupsPath({ driver, cgroupParent: '', id }),
+      ownedCgroupParents: [],
+    }
+    return containerIntents({ ...planResources(EMPTY, paths, executed) }, id, bootId)
+  }
+}
+
+/** Nothing that is mounted is known. */
+const EMPTY = { mounts: [] }

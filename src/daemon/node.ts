@@ -1,0 +1,132 @@
+import { join } from 'node:path'
+import type { CniNetworks } from '../cni/cni-networks.ts'
+import type { Config } from '../config/config.ts'
+import type { ContainerManager } from '../container/container-manager.ts'
+import type { Pods } from '../container/pods.ts'
+import { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
+import type { CleanupStack } from '../core/cleanup.ts'
+import type { Failpoints } from '../core/failpoints.ts'
+import type { Sealer } from '../core/seal.ts'
+import { ContainerEvents } from '../cri/events.ts'
+import { ConmonExecutor } from '../executor/conmon-executor.ts'
+import { ExitWatch } from '../executor/exit-watch.ts'
+import { SeccompProfiles } from '../executor/seccomp-profiles.ts'
+import { Kernel } from '../host/kernel.ts'
+import type { Libc } from '../host/libc.ts'
+import { readBootId } from '../host/process.ts'
+import type { Programs } from '../host/programs.ts'
+import { readHostSecurity } from '../host/security.ts'
+import type { ImageStore } from '../image/image-store.ts'
+import type { LifecycleEvent } from '../lifecycle/events.ts'
+import type { SandboxManager } from '../sandbox/sandbox-manager.ts'
+import type { Stats } from '../stats/types.ts'
+import type { Loaded } from '../store/rows.ts'
+import type { Store } from '../store/store.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import { buildContainers } from './containers.ts'
+import { buildControllers } from './controllers.ts'
+import { openImages } from './images.ts'
+import { openPauseSource } from './pause-source.ts'
+import { podNamespacePaths, podOf } from './pods.ts'
+import { buildSandboxes } from './sandboxes.ts'
+import { openStats } from './stats.ts'
+
+/** Setting up or removing a namespace or mount. */
+const KERNEL_MS = 30_000
+
+/** What stands below sandboxes and containers. */
+export interface Base {
+  readonly libc: Libc
+  readonly programs: Programs
+  readonly sealer: Sealer
+  readonly store: Store
+  readonly loaded: Loaded
+  readonly networks: CniNetworks
+  readonly failpoints: Failpoints
+  readonly logger: Logger
+}
+
+/** What the front ends serve. */
+export interface Node {
+  readonly sandboxes: SandboxManager
+  readonly containers: ContainerManager
+  readonly images: ImageStore
+  readonly stats: Stats
+  readonly events: ContainerEvents
+  readonly executor: ConmonExecutor
+}
+
+/** Builds the parts of the node, and takes up what an earlier daemon has left on record. */
+export async function buildNode(config: Config, base: Base, parts: CleanupStack): Promise<Node> {
+  const { libc, programs, sealer, store, loaded, failpoints } = base
+  const log = (module: string): Logger => base.logger.child({ module })
+  const bootId = readBootId()
+  const durable = { store, sealer }
+  const kernel = parts.use(new Kernel({ timeoutMs: KERNEL_MS }))
+  kernel.warmUp()
+  const exitsDir = join(config.state, 'exits')
+  const exits = parts.use(new ExitWatch({ directory: exitsDir, bootId }, { logger: log('executor') }))
+  const executor = new ConmonExecutor(
+    { conmonPath: config.conmon.path, exitsDir, runtimeTimeoutMs: config.timeouts.runtimeMs, bootId },
+    { libc, programs, exits },
+  )
+  const hostSecurity = readHostSecurity()
+  const seccomp = await SeccompProfiles.load(config.seccomp.defaultProfile, hostSecurity)
+  // Each of the two knows the other by a small interface: none is used before both are there.
+  const onEvent = (event: LifecycleEvent): void => events.publish(event)
+  const usedBy = (imageId: string): string[] => containers.usersOf(imageId)
+  const images = await openImages(config, { programs, libc, usedBy, logger: log('image') }, parts)
+  const pause = await openPauseSource(config, { images, kernel }, parts)
+  const { registry, pauses } = buildControllers(
+    config,
+    { executor, kernel, pause: pause.program, hostSecurity, seccomp },
+    parts,
+  )
+  const controlled = new ControlledSandboxes({ registry })
+  const pods: Pods = {
+    get: (id) => podOf(sandboxes.find(id), config),
+    namespaces: (id) => podNamespacePaths(sandboxes.find(id), { registry, controlled }),
+  }
+  const sandboxes: SandboxManager = await buildSandboxes(
+    config,
+    {
+      ...base,
+      bootId,
+      kernel,
+      registry,
+      controlled,
+      pauses,
+      ensurePauseImage: pause.ensure,
+      containers: {
+        stopPod: async (id) => containers.stopPod(id),
+        removePod: async (id) => containers.removePod(id),
+        forgetPod: (id) => containers.forgetPod(id),
+      },
+      onEvent,
+      logger: log('sandbox'),
+    },
+    parts,
+  )
+  const containers: ContainerManager = await buildContainers(
+    config,
+    {
+      bootId,
+      loaded,
+      durable,
+      executor,
+      programs,
+      kernel,
+      hostSecurity,
+      seccomp,
+      images,
+      pods,
+      onEvent,
+      failpoints,
+      logger: log('container'),
+    },
+    parts,
+  )
+  const events = parts.use(new ContainerEvents({ sandboxes, containers }))
+  const stats = openStats(config, { sandboxes, containers, kernel, programs, logger: log('stats') }, parts)
+  return { sandboxes, containers, images, stats, events, executor }
+}

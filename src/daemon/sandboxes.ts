@@ -1,0 +1,82 @@
+import type { Config } from '../config/config.ts'
+import type { PauseContainers } from '../controller/pause-container.ts'
+import type { ControllerRegistry } from '../controller/registry.ts'
+import type { CleanupStack } from '../core/cleanup.ts'
+import type { Kernel } from '../host/kernel.ts'
+import { Directories } from '../lifecycle/directories.ts'
+import type { LifecycleEvent } from '../lifecycle/events.ts'
+import { Releaser } from '../lifecycle/release.ts'
+import { NetnsPins } from '../netns/netns.ts'
+import { CniAttachments } from '../sandbox/kinds/cni.ts'
+import type { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
+import { ShmMounts } from '../sandbox/kinds/shm.ts'
+import { loadSandboxes } from '../sandbox/load.ts'
+import { sandboxesDir } from '../sandbox/paths.ts'
+import { type PodContainers, SandboxManager } from '../sandbox/sandbox-manager.ts'
+import { deriveResources } from './derive-resources.ts'
+import type { Base } from './node.ts'
+
+export interface SandboxParts extends Base {
+  readonly bootId: string
+  readonly kernel: Kernel
+  readonly registry: ControllerRegistry
+  readonly controlled: ControlledSandboxes
+  readonly pauses: PauseContainers
+  readonly ensurePauseImage: (signal: AbortSignal) => Promise<void>
+  readonly containers: PodContainers
+  readonly onEvent: (event: LifecycleEvent) => void
+}
+
+/** The sandboxes of this node, with those of an earlier daemon taken up; what became of them is not known yet. */
+export async function buildSandboxes(
+  config: Config,
+  given: SandboxParts,
+  parts: CleanupStack,
+): Promise<SandboxManager> {
+  const { bootId, kernel, registry, controlled, networks, sealer, store, loaded, failpoints, logger } = given
+  const { timeouts } = config
+  const roots = { root: config.root, state: config.state }
+  const netns = new NetnsPins({ directory: config.netnsDir }, { kernel })
+  const directories = new Directories({ parents: [sandboxesDir(roots.root), sandboxesDir(roots.state)] })
+  const shm = new ShmMounts(roots, { kernel })
+  const releaser = new Releaser(
+    { budgetMs: timeouts.releaseMs },
+    { kinds: [directories, shm, netns, new CniAttachments({ networks }), controlled], failpoints, logger },
+  )
+  const manager = parts.use(
+    new SandboxManager(
+      {
+        roots,
+        bootId,
+        defaultRuntimeHandler: config.defaultRuntimeHandler,
+        sandboxers: new Map(Object.entries(config.runtimes).map(([name, { sandboxer }]) => [name, sandboxer])),
+        runTimeoutMs: timeouts.runPodSandboxMs,
+        stopGraceMs: timeouts.stopGraceMs,
+        releaseMs: timeouts.releaseMs,
+        recoveryConcurrency: config.recovery.concurrency,
+        lastCreatedAtNs: BigInt(loaded.node['last_created_at_ns'] ?? '0'),
+      },
+      {
+        run: {
+          sandboxDeps: { store, sealer },
+          sealer,
+          networks,
+          netns,
+          directories,
+          shm,
+          failpoints,
+          ensurePauseImage: given.ensurePauseImage,
+        },
+        registry,
+        controlled,
+        releaser,
+        containers: given.containers,
+        onEvent: given.onEvent,
+        logger,
+      },
+    ),
+  )
+  const derive = deriveResources(config, { netns, networks, pauses: given.pauses })
+  await manager.restore(loadSandboxes(loaded, { roots, bootId }, { sealer, deriveResources: derive }))
+  return manager
+}

@@ -1,0 +1,42 @@
+import type { Config } from '../config/config.ts'
+import type { ContainerManager } from '../container/container-manager.ts'
+import { containersDir } from '../container/paths.ts'
+import type { CleanupStack } from '../core/cleanup.ts'
+import type { Kernel } from '../host/kernel.ts'
+import type { Programs } from '../host/programs.ts'
+import type { SandboxManager } from '../sandbox/sandbox-manager.ts'
+import { NodeStats } from '../stats/node-stats.ts'
+import { ThreadReader } from '../stats/reader.ts'
+import type { Stats } from '../stats/types.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import { statsSource } from './stats-source.ts'
+
+export interface StatsParts {
+  readonly sandboxes: SandboxManager
+  readonly containers: ContainerManager
+  readonly kernel: Kernel
+  readonly programs: Programs
+  readonly logger: Logger
+}
+
+/** One collection of what all pods use. */
+const READ_MS = 10_000
+
+/** What the containers and pods of this node use. */
+export function openStats(config: Config, given: StatsParts, parts: CleanupStack): Stats {
+  const { kernel, programs, logger } = given
+  const reader = parts.use(new ThreadReader({ timeoutMs: READ_MS }))
+  const source = statsSource(given, { roots: config, systemdCgroup: config.cgroup.driver === 'systemd' })
+  return parts.use(
+    new NodeStats(
+      { ...config.stats, layersPath: containersDir(config.root) },
+      {
+        source,
+        reader,
+        readNetDev: (netns) => kernel.readInNetns({ netns, path: '/proc/thread-self/net/dev' }),
+        run: programs.run,
+        logger,
+      },
+    ),
+  )
+}

@@ -1,0 +1,93 @@
+import { constants } from 'node:fs'
+import { open, readdir, readlink } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { deadline, sleep } from '../core/deadline.ts'
+import { CodedError, errnoOf } from '../core/errors.ts'
+import type { ProcessIdentity } from '../host/process.ts'
+import type { Programs } from '../host/programs.ts'
+
+const TIMEOUT_MS = 10_000
+/** Longer than a monitor needs unless its disk hangs: to ask once too often costs what the new log holds by then. */
+const ASK_AGAIN_MS = 3000
+const POLL_MS = 5
+/** conmon's message number for "reopen the logs", and two numbers that it does not look at. */
+const REOPEN = '2 0 0\n'
+
+/**
+ * Makes the directory of a log where it is missing, and refuses a log that the monitor must not write to.
+ *
+ * The caller chose the path, and it may lie on a file system that hangs: only programs that can be killed look at it.
+ *
+ * @throws CodedError `InvalidArgument` for a path that conmon cannot be told, `FailedPrecondition` for a link or anything
+ * but a file, which may lead to, or be, what belongs to somebody else.
+ */
+export async function prepareLog(programs: Programs, path: string, signal: AbortSignal): Promise<void> {
+  if (path.includes(':')) throw new CodedError('InvalidArgument', `log path ${path}: conmon takes none with a colon`)
+  const directory = dirname(path)
+  const options = { timeoutMs: TIMEOUT_MS, signal }
+  const types = async (): Promise<string[]> => {
+    const { stdout } = await programs.run('/usr/bin/stat', ['--format', '%F', '--', `${directory}/.`, path], options)
+    return stdout.split('\n').filter((line) => line !== '')
+  }
+  // Of what is not there nothing is printed.
+  let [directoryType, type] = await types()
+  if (directoryType === undefined) {
+    await programs.runOk('/usr/bin/mkdir', ['-p', '-m', '0755', '--', directory], options)
+    ;[directoryType, type] = await types()
+  }
+  if (directoryType === 'directory' && (type === undefined || type.startsWith('regular'))) return
+  const what = type ?? directoryType ?? 'nothing'
+  throw new CodedError('FailedPrecondition', `log path ${path}: there is a ${what} in place of a file`)
+}
+
+/** See `ConmonExecutor.reopenLog`. */
+export async function reopenLog(
+  programs: Programs,
+  request: { readonly bundleDir: string; readonly monitor: ProcessIdentity; readonly path: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const { bundleDir, monitor, path } = request
+  using limit = deadline(`reopen log ${path}`, TIMEOUT_MS, signal)
+  const options = { timeoutMs: TIMEOUT_MS, signal: limit.signal }
+  const { stdout } = await programs.runOk('/usr/bin/readlink', ['-e', '-n', '--', dirname(path)], options)
+  const target = join(stdout, basename(path))
+  if (await isOpen(monitor, target)) return
+  // conmon writes to the path with `.tmp` and renames that. It follows links there, and ends when it cannot make one.
+  const temporary = `${target}.tmp`
+  await programs.runOk('/usr/bin/install', ['-m', '0600', '--', '/dev/null', temporary], options)
+  for (;;) {
+    await ask(bundleDir)
+    for (let waitedMs = 0; waitedMs < ASK_AGAIN_MS; waitedMs += POLL_MS) {
+      if (await isOpen(monitor, target)) return
+      await sleep(POLL_MS, limit.signal)
+    }
+  }
+}
+
+/** By the names of what it has open, which takes no look at the files. */
+async function isOpen(monitor: ProcessIdentity, path: string): Promise<boolean> {
+  const directory = `/proc/${monitor.pid}/fd`
+  try {
+    const links = await Promise.all(
+      (await readdir(directory)).map((fd) => readlink(join(directory, fd)).catch(() => '')),
+    )
+    return links.includes(path)
+  } catch (error) {
+    throw new CodedError('FailedPrecondition', `reopen log ${path}: its monitor has ended`, { cause: error })
+  }
+}
+
+async function ask(bundleDir: string): Promise<void> {
+  try {
+    const fifo = await open(join(bundleDir, 'ctl'), constants.O_WRONLY | constants.O_NONBLOCK)
+    try {
+      await fifo.write(REOPEN)
+    } finally {
+      await fifo.close()
+    }
+  } catch (error) {
+    // Nobody reads from it, or it is gone.
+    if (!['ENXIO', 'ENOENT', 'EPIPE'].includes(errnoOf(error) ?? '')) throw error
+    throw new CodedError('FailedPrecondition', `reopen log: the monitor in ${bundleDir} has ended`, { cause: error })
+  }
+}

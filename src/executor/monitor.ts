@@ -1,0 +1,50 @@
+import { basename, dirname, join } from 'node:path'
+import { readTextIfAny } from '../host/files.ts'
+import { commandLine, identifyProcess, type ProcessIdentity } from '../host/process.ts'
+import type { ContainerIo, ContainerRecord } from './types.ts'
+
+/** Files in the bundle directory. */
+export const CONTAINER_PIDFILE = 'container.pid'
+const MONITOR_PIDFILE = 'conmon.pid'
+/** conmon makes its terminal's socket in TMPDIR, cuts a path that is too long for one, and never says so. */
+const TERMINAL_SOCKET = 'conmon-term.XXXXXX'
+const MAX_SOCKET_PATH = 107
+
+/** conmon's arguments to create the container and stay with it. */
+export function monitorArguments(record: ContainerRecord, exitsDir: string, io?: ContainerIo): string[] {
+  const { id, runtime, bundleDir } = record
+  const args = ['--api-version', '1', '--cid', id, '--cuuid', id, '--runtime', runtime.path, '--bundle', bundleDir]
+  args.push('--container-pidfile', join(bundleDir, CONTAINER_PIDFILE))
+  args.push('--conmon-pidfile', join(bundleDir, MONITOR_PIDFILE))
+  args.push('--exit-dir', exitsDir, '--full-attach', '--log-level', 'warning')
+  args.push('--log-path', io?.logPath ? `k8s-file:${io.logPath}` : 'null')
+  // What it has written is safe from everything but a crash of the node, and nobody waits for the disk.
+  args.push('--no-sync-log')
+  if (io?.logPath && io.logMaxBytes > 0) args.push('--log-size-max', String(io.logMaxBytes))
+  if (io?.terminal) args.push('--terminal')
+  if (io?.stdin) args.push('--stdin')
+  if (io?.stdin && !io.stdinOnce) args.push('--leave-stdin-open')
+  args.push('--runtime-arg', `--root=${runtime.root}`)
+  if (runtime.systemdCgroup) args.push('--systemd-cgroup')
+  return args
+}
+
+/** The environment of a monitor that makes a terminal: nobody else shall be able to write where its socket is. */
+export function monitorEnvironment(record: ContainerRecord, io?: ContainerIo): Record<string, string> {
+  const directory = dirname(record.bundleDir)
+  return io?.terminal && join(directory, TERMINAL_SOCKET).length <= MAX_SOCKET_PATH ? { TMPDIR: directory } : {}
+}
+
+/** Whether the process is the monitor of this container. */
+export function isMonitorOf(record: ContainerRecord, pid: number): boolean {
+  const args = commandLine(pid)
+  return basename(args[0] ?? '') === 'conmon' && args.includes(record.id) && args.includes(record.bundleDir)
+}
+
+/** The container's monitor, as it wrote itself down, if it still runs. */
+export async function findMonitor(record: ContainerRecord, bootId: string): Promise<ProcessIdentity | null> {
+  const pid = Number.parseInt((await readTextIfAny(join(record.bundleDir, MONITOR_PIDFILE))) ?? '', 10)
+  if (Number.isNaN(pid)) return null
+  const identity = identifyProcess(pid, bootId)
+  return identity && isMonitorOf(record, pid) ? identity : null
+}

@@ -1,0 +1,58 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { errnoOf } from '../core/errors.ts'
+import { cgroupMounts } from './cgroup.ts'
+
+/** What the cgroup controllers of this node can limit, beside CPU time and memory. */
+export interface CgroupLimits {
+  /** As in the kernel's file names (`2MB`); empty without a hugetlb controller. */
+  readonly hugepageSizes: readonly string[]
+  /** Whether swap is accounted: `memory.memsw.*` on v1, `memory.swap.max` on v2. */
+  readonly hasSwapAccounting: boolean
+}
+
+/** Reads it. A few small files of /sys and /proc, once at start, hence synchronous. */
+export function readCgroupLimits(): CgroupLimits {
+  const mounts = cgroupMounts()
+  const hasFile = (pattern: RegExp): boolean =>
+    mounts.some((mount) => placesIn(mount).some((d) => hasEntry(d, pattern)))
+  const hasHugetlb = hasFile(/^hugetlb\./)
+  return {
+    hugepageSizes: hasHugetlb ? hugepageSizes() : [],
+    hasSwapAccounting: hasFile(/^memory\.(?:memsw\.limit_in_bytes|swap\.max)$/),
+  }
+}
+
+/** The root of a v2 hierarchy has no limits: a cgroup below it tells. */
+function placesIn(mount: string): string[] {
+  const own = readFileSync('/proc/self/cgroup', 'utf8')
+    .split('\n')
+    .map((line) => line.split(':').slice(2).join(':'))
+  const children = entries(mount, true)
+  return [mount, ...own.map((path) => join(mount, path)), ...children.slice(0, 1).map((name) => join(mount, name))]
+}
+
+function hasEntry(directory: string, pattern: RegExp): boolean {
+  return existsSync(directory) && entries(directory, false).some((name) => pattern.test(name))
+}
+
+function entries(directory: string, onlyDirectories: boolean): string[] {
+  return readdirSync(directory, { withFileTypes: true })
+    .filter((entry) => !onlyDirectories || entry.isDirectory())
+    .map(({ name }) => name)
+}
+
+/** `hugepages-2048kB` is `2MB` in the names of the controller's files. */
+function hugepageSizes(): string[] {
+  try {
+    return readdirSync('/sys/kernel/mm/hugepages').flatMap((name) => {
+      const kib = Number(/^hugepages-(\d+)kB$/.exec(name)?.[1])
+      if (Number.isNaN(kib)) return []
+      if (kib >= 1024 * 1024) return [`${kib / (1024 * 1024)}GB`]
+      return [kib >= 1024 ? `${kib / 1024}MB` : `${kib}KB`]
+    })
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return []
+    throw error
+  }
+}

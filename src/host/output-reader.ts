@@ -1,0 +1,88 @@
+import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net'
+
+/** What one read takes; a pipe holds no more unless somebody enlarges it. */
+const READ_BYTES = 64 * 1024
+
+/** How much output may be kept at the same time, by all who share it. */
+export class OutputBudget {
+  /** All reads go through it: its content is taken before the next. */
+  readonly scratch = Buffer.allocUnsafeSlow(READ_BYTES)
+  #left: number
+
+  constructor(maxBytes: number) {
+    this.#left = maxBytes
+  }
+
+  /** Whether there was so much left; then it is taken. */
+  take(bytes: number): boolean {
+    if (bytes > this.#left) return false
+    this.#left -= bytes
+    return true
+  }
+
+  give(bytes: number): void {
+    this.#left += bytes
+  }
+}
+
+/** The read end of a pipe, as bytes. What comes after the limit, or when the budget is used up, is read and dropped. */
+export class OutputReader implements Disposable {
+  readonly #socket: Socket
+  readonly #maxBytes: number
+  readonly #budget: OutputBudget
+  #kept = Buffer.alloc(0)
+  #length = 0
+  #full = false
+
+  /** @param fd is closed with the reader. */
+  constructor(fd: number, maxBytes: number, budget: OutputBudget) {
+    this.#maxBytes = maxBytes
+    this.#budget = budget
+    const onread = { buffer: budget.scratch, callback: (count: number) => this.#take(count) }
+    const options: SocketConstructorOpts & { onread: OnReadOpts } = { fd, readable: true, writable: false, onread }
+    this.#socket = new Socket(options)
+    // What was read until then is all there is.
+    this.#socket.on('error', () => this.#socket.destroy())
+    this.#socket.resume()
+  }
+
+  /** What was kept, in memory of its own. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#kept.subarray(0, this.#length)
+  }
+
+  get isClosed(): boolean {
+    return this.#socket.closed
+  }
+
+  /** Calls back when nobody can write any more, or the reader was closed. */
+  onClosed(callback: () => void): void {
+    this.#socket.once('close', callback)
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.destroy()
+    this.#budget.give(this.#kept.length)
+  }
+
+  #take(count: number): boolean {
+    const size = Math.min(count, this.#maxBytes - this.#length)
+    if (size > 0 && !this.#full && this.#makeRoom(this.#length + size)) {
+      this.#budget.scratch.copy(this.#kept, this.#length, 0, size)
+      this.#length += size
+    }
+    return true
+  }
+
+  /** In one piece, doubled as it fills up: a command that writes byte by byte shall not cost an object for each. */
+  #makeRoom(bytes: number): boolean {
+    if (bytes <= this.#kept.length) return true
+    const size = Math.min(Math.max(bytes, 2 * this.#kept.length), this.#maxBytes)
+    this.#full = !this.#budget.take(size - this.#kept.length)
+    if (this.#full) return false
+    const larger = Buffer.allocUnsafeSlow(size)
+    this.#kept.copy(larger, 0, 0, this.#length)
+    this.#kept = larger
+    return true
+  }
+}

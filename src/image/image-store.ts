@@ -1,0 +1,379 @@
+import { randomBytes } from 'node:crypto'
+import { chmod, mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { deadline, waitFor } from '../core/deadline.ts'
+import { CodedError, errorCode, errorMessage } from '../core/errors.ts'
+import type { AuthConfig__Output } from '../generated/runtime/v1/AuthConfig.ts'
+import { makeDirectory, removeTree, writeFileAtomic } from '../host/files.ts'
+import type { Libc } from '../host/libc.ts'
+import type { RunProgram } from '../host/outcome.ts'
+import type { Logger } from '../telemetry/logger.ts'
+import { type Credentials, credentialsOf } from './credentials.ts'
+import { type BothUsages, DiskUsage } from './disk-usage.ts'
+import { guardSpace } from './free-space.ts'
+import { GarbageCollector } from './garbage-collector.ts'
+import { ImageIndex, type IndexedImage } from './image-index.ts'
+import { ImageTools, type ImageSource, type ImageToolsOptions, type PullAccess, storageConf } from './image-tools.ts'
+import { endOrphanedTools } from './orphaned-tools.ts'
+import { parseReference, stagingName } from './reference.ts'
+import { SharedWorks } from './shared-works.ts'
+import { Gate, Queue, Queues, Slots } from './turns.ts'
+import type { ImageRootfs, Images, ImageView } from './types.ts'
+
+export interface ImageStoreOptions
+  extends Pick<ImageToolsOptions, 'skopeo' | 'storageTool' | 'registriesConf' | 'certsDir' | 'policy' | 'env'> {
+  /** The daemon's directories: layers lie in `<root>/images`, what ends with a reboot in `<state>/images`. */
+  readonly root: string
+  readonly state: string
+  readonly maxConcurrentPulls: number
+  /** One pull with all that belongs to it. */
+  readonly pullTimeoutMs: number
+  /** A pull that leaves less on the disk is ended. */
+  readonly minFreeBytes: number
+  /** References whose images are pinned. */
+  readonly pinned: readonly string[]
+}
+
+export interface ImageStoreDeps {
+  readonly run: RunProgram
+  readonly libc: Libc
+  readonly logger: Logger
+  /** The containers that use an image, by its id (`sha256:…`); for errors and to keep it. */
+  readonly usedBy: (imageId: string) => readonly string[]
+}
+
+const NO_CREDENTIALS: Credentials = { authFile: '', fingerprint: '', secrets: [] }
+
+/**
+ * The images of this node, in a layer store of containers/storage that skopeo fills.
+ *
+ * An image is copied under a name that nobody can ask for, checked, written to the disk, and then given its real names in
+ * one step: it is there as a whole or not at all, whenever and by whatever the daemon is ended. Names are always a digest
+ * (`repo@sha256:…`), which stays when a tag moves on, and the tag that was asked for.
+ */
+export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
+  readonly #options: ImageStoreOptions
+  readonly #deps: ImageStoreDeps
+  readonly #graph: string
+  readonly #tools: ImageTools
+  readonly #index: ImageIndex
+  readonly #usage: DiskUsage
+  readonly #garbage: GarbageCollector
+  readonly #pulls = new SharedWorks<string>()
+  readonly #slots: Slots
+  /** Pulls are inside; the collection of garbage is alone. */
+  readonly #gate = new Gate()
+  /** Copies of one image: two at once would disturb each other. */
+  readonly #copies = new Queues()
+  /** Changes of names and removals, one after the other. */
+  readonly #changes = new Queue()
+  readonly #holds = new Map<string, number>()
+  readonly #closing = new AbortController()
+  /** How many images have been removed: a pull may have counted on their layers. */
+  #removals = 0
+
+  private constructor(options: ImageStoreOptions, deps: ImageStoreDeps) {
+    this.#options = options
+    this.#deps = deps
+    const { root, state } = options
+    this.#graph = join(root, 'images')
+    const graph = this.#graph
+    const storageConfFile = join(state, 'images-storage.conf')
+    this.#tools = new ImageTools(
+      { ...options, graph, run: join(state, 'images'), storageConfFile, timeoutMs: options.pullTimeoutMs },
+      { run: deps.run },
+    )
+    this.#index = new ImageIndex({ graph, pinned: options.pinned }, { logger: deps.logger })
+    this.#usage = new DiskUsage(
+      { graph, containersDir: join(root, 'containers') },
+      { layers: () => this.#index.records.layers.keys(), run: deps.run },
+    )
+    this.#slots = new Slots(options.maxConcurrentPulls)
+    this.#garbage = new GarbageCollector({ graph }, { ...deps, tools: this.#tools, gate: this.#gate, changes: this.#changes })
+  }
+
+  /**
+   * Opens the store: ends what an earlier daemon has left running, removes its temporary files, and collects what it left
+   * unfinished (behind its return; pulls wait for that). A store that cannot be read is told in the log and changed by
+   * nobody: the daemon and its pods do without.
+   */
+  static async open(options: ImageStoreOptions, deps: ImageStoreDeps): Promise<ImageStore> {
+    const store = new ImageStore(options, deps)
+    await store.#open()
+    return store
+  }
+
+  async pull(
+    request: { readonly image: string; readonly auth: AuthConfig__Output | null },
+    signal: AbortSignal,
+  ): Promise<string> {
+    const reference = parseReference(request.image)
+    const credentials = credentialsOf(request.auth, reference.registry)
+    const known = reference.digest === '' ? undefined : this.#index.byName(reference.name)
+    if (known) return known.view.id
+    const { name, registry, repository, tag } = reference
+    const source = { what: name, from: `docker://${name}`, registry }
+    return this.#pulls.join(
+      `${name} ${credentials.fingerprint}`,
+      (ended) =>
+        this.#inside(source, credentials, ended, async (access, inTime) => {
+          const { digest, id } = await this.#tools.resolve(source, access, inTime)
+          const pinned = `${repository}@${digest}`
+          // A tag that moves meanwhile changes nothing.
+          const from = { ...source, from: `docker://${pinned}` }
+          return this.#ensure(from, id, tag === '' ? [pinned] : [pinned, name], access, inTime)
+        }),
+      signal,
+    )
+  }
+
+  /**
+   * Copies an image from a source of skopeo's with its transport (`oci:/path:tag`), under the name that is given; one that
+   * is there already is not replaced.
+   * @throws CodedError as {@link pull}.
+   */
+  async load(request: { readonly source: string; readonly name: string }, signal: AbortSignal): Promise<string> {
+    const { name } = parseReference(request.name)
+    const known = this.#index.byName(name)
+    if (known) return known.view.id
+    const source = { what: request.source, from: request.source, registry: '' }
+    return this.#pulls.join(
+      `${name} ${request.source}`,
+      (ended) =>
+        this.#inside(source, NO_CREDENTIALS, ended, async (access, inTime) => {
+          const { id } = await this.#tools.resolve(source, access, inTime)
+          return this.#ensure(source, id, [name], access, inTime)
+        }),
+      signal,
+    )
+  }
+
+  get(image: string): ImageView | undefined {
+    return this.#index.find(image)?.view
+  }
+
+  list(image = ''): ImageView[] {
+    const found = image === '' ? this.#index.all() : [this.#index.find(image)]
+    return found.flatMap((one) => one?.view ?? [])
+  }
+
+  async remove(image: string, signal: AbortSignal): Promise<void> {
+    await waitFor(this.#changes.run(async () => await this.#remove(image)), signal)
+  }
+
+  async fsInfo(signal: AbortSignal): Promise<BothUsages> {
+    return this.#usage.get(signal)
+  }
+
+  hold(image: string): ImageView & Disposable {
+    const found = this.#index.find(image)
+    if (!found) throw new CodedError('NotFound', `image ${JSON.stringify(image)}: there is none`)
+    const { view } = found
+    this.#holds.set(view.id, (this.#holds.get(view.id) ?? 0) + 1)
+    let isHeld = true
+    const release = (): void => {
+      if (!isHeld) return
+      isHeld = false
+      const left = (this.#holds.get(view.id) ?? 1) - 1
+      if (left === 0) this.#holds.delete(view.id)
+      else this.#holds.set(view.id, left)
+    }
+    return { ...view, [Symbol.dispose]: release }
+  }
+
+  lowerDirs(imageId: string): readonly string[] {
+    const found = this.#index.byId(imageId)
+    if (!found) throw new CodedError('NotFound', `image ${JSON.stringify(imageId)}: there is none`)
+    return found.lowerDirs
+  }
+
+  /** Resolves when no garbage is being collected, nor due now. */
+  async settled(): Promise<void> {
+    await this.#garbage.settled()
+    await this.#changes.ended()
+  }
+
+  /** Ends pulls under way. What they leave is collected at the next start. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new CodedError('Canceled', 'the daemon stops'))
+    await this.#pulls[Symbol.asyncDispose]()
+    await this.#garbage[Symbol.asyncDispose]()
+    await this.#changes.ended()
+  }
+
+  async #open(): Promise<void> {
+    const { state, skopeo, storageTool } = this.#options
+    const { libc, logger } = this.#deps
+    const orphans = await endOrphanedTools(this.#graph, [skopeo, storageTool], libc)
+    if (orphans > 0) logger.warn({ orphans }, 'ended pulls that an earlier daemon has left')
+    await makeDirectory(this.#graph)
+    await chmod(this.#graph, 0o700)
+    for (const directory of [this.#scratchDir, this.#authDir]) {
+      await removeTree(directory)
+      await makeDirectory(directory)
+    }
+    const run = join(state, 'images')
+    await makeDirectory(run)
+    await writeFileAtomic(join(state, 'images-storage.conf'), storageConf({ graph: this.#graph, run }))
+    try {
+      await this.#index.reload()
+    } catch (error) {
+      logger.error({ error: errorMessage(error) }, 'image store cannot be read: there are no images')
+      return
+    }
+    this.#garbage.want(0)
+  }
+
+  /** Does the work of a pull with what it needs, when it is its turn. */
+  async #inside(
+    { what }: ImageSource,
+    credentials: Credentials,
+    ended: AbortSignal,
+    work: (access: PullAccess, signal: AbortSignal) => Promise<string>,
+  ): Promise<string> {
+    using limit = deadline(`pull ${what}`, this.#options.pullTimeoutMs, ended)
+    using _slot = await this.#slots.take(limit.signal)
+    try {
+      using _inside = await this.#gate.enter(limit.signal)
+      using space = await guardSpace(this.#graph, this.#options.minFreeBytes, limit.signal)
+      return await this.#withAccess(credentials, (access) => work(access, space.signal))
+    } catch (error) {
+      // A full disk cannot wait for the next try.
+      this.#garbage.want(errorCode(error) === 'ResourceExhausted' ? 0 : 'later')
+      throw error
+    } finally {
+      this.#usage.forget()
+      this.#garbage.startIfIdle()
+    }
+  }
+
+  async #withAccess<T>(credentials: Credentials, work: (access: PullAccess) => Promise<T>): Promise<T> {
+    const id = randomBytes(8).toString('hex')
+    const scratch = join(this.#scratchDir, id)
+    const authFile = credentials.authFile === '' ? '' : join(this.#authDir, `${id}.json`)
+    try {
+      await mkdir(scratch, { mode: 0o700 })
+      if (authFile !== '') await writeFileAtomic(authFile, credentials.authFile, 0o600)
+      return await work({ scratch, authFile, secrets: credentials.secrets })
+    } finally {
+      if (authFile !== '') await removeTree(authFile)
+      await removeTree(scratch)
+    }
+  }
+
+  /** Makes sure that the image is there and has these names. */
+  async #ensure(
+    source: ImageSource,
+    id: string,
+    names: readonly string[],
+    access: PullAccess,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const copy = async (): Promise<void> => {
+      signal.throwIfAborted()
+      // Who was here before may have brought it, from wherever: an id is a digest.
+      if (this.#index.byId(id)) return this.#changes.run(async () => await this.#addNames(id, names, signal))
+      const staging = stagingName(randomBytes(16).toString('hex'))
+      await this.#tools.copy(source, staging, access, signal)
+      await this.#changes.run(async () => await this.#adopt(source, staging, id, names, signal))
+    }
+    for (let isFirst = true; ; isFirst = false) {
+      const removals = this.#removals
+      try {
+        await waitFor(this.#copies.run(id, copy), signal)
+        return id
+      } catch (error) {
+        // A layer that it found there may have gone with another image; then it is fetched.
+        if (!isFirst || this.#removals === removals || signal.aborted) throw error
+      }
+    }
+  }
+
+  async #addNames(id: string, names: readonly string[], signal: AbortSignal): Promise<void> {
+    const found = this.#index.byId(id)
+    if (!found) throw new CodedError('Aborted', `pull image ${id}: it was removed meanwhile`)
+    if (names.every((name) => found.stored.names.includes(name))) return
+    try {
+      await this.#tools.setNames(found.stored.id, [...new Set([...found.stored.names, ...names])], signal)
+    } finally {
+      await this.#index.reload()
+    }
+  }
+
+  /** Makes an image of what was copied, or removes it. */
+  async #adopt(
+    { what }: ImageSource,
+    staging: string,
+    id: string,
+    names: readonly string[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#index.reload()
+    const { records } = this.#index
+    const stored = records.images.find((image) => image.names.includes(staging))
+    if (!stored) throw new CodedError('Aborted', `pull ${what}: it was removed meanwhile`)
+    const others = stored.names.filter((name) => name !== staging)
+    try {
+      if (`sha256:${stored.id}` !== id) throw new CodedError('Unavailable', 'its registry has two answers to one question')
+      await this.#index.read(records, stored)
+      await this.#tools.sync(signal)
+      await this.#tools.setNames(stored.id, [...new Set([...others, ...names])], signal)
+    } catch (error) {
+      await this.#discard(stored.id, others)
+      throw new CodedError(errorCode(error), `pull ${what}: ${errorMessage(error)}`)
+    } finally {
+      await this.#index.reload()
+    }
+    this.#deps.logger.info({ image: what, id }, 'image pulled')
+  }
+
+  /** Takes back a copy that is not to become an image. */
+  async #discard(id: string, others: readonly string[]): Promise<void> {
+    try {
+      if (others.length === 0) await this.#tools.deleteImage(id, this.#closing.signal)
+      else await this.#tools.setNames(id, others, this.#closing.signal)
+    } catch (error) {
+      // Nobody sees it under the name that it has, and the next collection removes it.
+      this.#deps.logger.warn({ id, error: errorMessage(error) }, 'unfinished image is left for later')
+    }
+  }
+
+  async #remove(image: string): Promise<void> {
+    const found = this.#index.find(image)
+    if (!found) return
+    this.#checkUnused(image, found)
+    // Whoever looks for it from now on comes too late.
+    this.#index.hide(found)
+    this.#removals++
+    try {
+      using limit = deadline(`remove image ${image}`, this.#options.pullTimeoutMs, this.#closing.signal)
+      await this.#tools.deleteImage(found.stored.id, limit.signal)
+      this.#deps.logger.info({ image: found.stored.names, id: found.stored.id }, 'image removed')
+    } catch (error) {
+      await this.#index.reload()
+      if (this.#index.byId(found.stored.id)) throw error
+    } finally {
+      this.#usage.forget()
+      await this.#index.reload()
+      this.#garbage.want('later')
+      this.#garbage.startIfIdle()
+    }
+  }
+
+  #checkUnused(image: string, { view }: IndexedImage): void {
+    const refuse = (why: string): CodedError =>
+      new CodedError('FailedPrecondition', `remove image ${JSON.stringify(image)}: ${why}`)
+    if (view.pinned) throw refuse('it is pinned: the pods of this node are made of it')
+    const [container] = this.#deps.usedBy(view.id)
+    if (container !== undefined) throw refuse(`container ${container} uses it`)
+    if (this.#holds.has(view.id)) throw refuse('a container that is being made uses it')
+  }
+
+  get #scratchDir(): string {
+    return join(this.#graph, 'tmp')
+  }
+
+  get #authDir(): string {
+    return join(this.#options.state, 'images-auth')
+  }
+}
