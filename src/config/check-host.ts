@@ -35,7 +35,10 @@ export async function checkHost(config: Config, files: HostFiles = HOST_FILES): 
     keyed('images.skopeo', executableProblem(config.images.skopeo)),
     keyed('images.storage_tool', executableProblem(config.images.storageTool)),
     keyed('images.registries_conf', optionalFileProblem(config.images.registriesConf)),
-    keyed('images.policy', config.images.policy === '' ? Promise.resolve(undefined) : jsonProblem(config.images.policy)),
+    keyed(
+      'images.policy',
+      config.images.policy === '' ? Promise.resolve(undefined) : jsonProblem(config.images.policy),
+    ),
     keyed('seccomp.default_profile', jsonProblem(config.seccomp.defaultProfile)),
     keyed('cri.group', groupProblem(config.cri.group, files.groupFile)),
     keyed('sandboxer.group', groupProblem(config.sandboxer.group, files.groupFile)),

@@ -1,7 +1,6 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { CdiDevices } from '../cdi/cdi-devices.ts'
-import { CodedError } from '../core/errors.ts'
 import type { SeccompProfiles } from '../executor/seccomp-profiles.ts'
 import type { RuntimeFeatures } from '../executor/types.ts'
 import type { CgroupMode } from '../host/cgroup-mode.ts'
@@ -80,7 +79,9 @@ export class Bundles {
     const context = config.linux?.security_context ?? null
     const { hostSecurity } = this.#options
     const privileged = context?.privileged ?? false
-    const selinux = resolveSelinux(context?.selinux_options ?? null, privileged, hostSecurity)
+    const podContext = pod.config.linux?.security_context ?? null
+    const labels = context?.selinux_options ?? podContext?.selinux_options ?? null
+    const selinux = resolveSelinux(labels, privileged, hostSecurity)
     const capabilities = containerCapabilities(context, hostSecurity.boundingCapabilities)
     const [user, mounts, devices, cdi, seccomp] = await Promise.all([
       this.#user(config, image.config.user, paths.rootfs),
@@ -177,7 +178,7 @@ export class Bundles {
     pod: Pod,
     ofPod: string | undefined,
   ): string | null {
-    const field = 'config.linux.security_context.namespace_options'
+    const podMode = pod.config.linux?.security_context?.namespace_options?.pid ?? 'POD'
     switch (options?.pid ?? 'POD') {
       case 'CONTAINER':
         return NEW_NAMESPACE
@@ -186,8 +187,9 @@ export class Bundles {
       case 'TARGET':
         return `/proc/${this.#deps.pidOf(options?.target_id ?? '', pod.id)}/ns/pid`
       default:
-        if (ofPod !== undefined) return ofPod
-        throw new CodedError('FailedPrecondition', `${field}.pid: the pod shares no pid namespace`)
+        // The container's default in a pod that shares none.
+        if (podMode === 'NODE') return null
+        return podMode === 'POD' && ofPod !== undefined ? ofPod : NEW_NAMESPACE
     }
   }
 }

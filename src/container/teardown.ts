@@ -1,10 +1,12 @@
+import { constants } from 'node:os'
 import type { Logger } from 'pino'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
-import type { ConmonExecutor, StopSignal } from '../executor/conmon-executor.ts'
+import type { ConmonExecutor } from '../executor/conmon-executor.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import { ledgerChange, type Releaser } from '../lifecycle/release.ts'
+import { signalNumber } from '../oci/stop-signal.ts'
 import { CONTAINER_KIND } from '../store/ledger.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
@@ -46,8 +48,7 @@ export class Teardown {
     const ended = this.#deps.ended(container, process)
     // One that was not started is not there to handle a signal.
     if (state === 'RUNNING') {
-      // The configuration and the image admit only names of signals.
-      this.#deps.executor.kill(process, container.metadata.stopSignal as StopSignal)
+      this.#deps.executor.kill(process, signalNumber(container.metadata.stopSignal) ?? constants.signals.SIGTERM)
       await this.#deps.failpoints.hit('container-stop.signalled')
       if (await grace.outlasts(ended)) return this.#markEnded(container)
     }

@@ -205,7 +205,8 @@ function counter(name: string, help: string, value: Of): MetricSource<ContainerF
 
 function gauges(name: string, help: string, labelKeys: readonly string[], values: Each): MetricSource<ContainerFacts> {
   // What is not known is left out: a zero would be a value.
-  const known = (facts: ContainerFacts) => values(facts).filter((found): found is MetricValue => found[1] != null)
+  const known = (facts: ContainerFacts) =>
+    values(facts).filter((found): found is MetricValue => (found[1] ?? null) !== null)
   return { name, help, type: 'GAUGE', labelKeys, values: known }
 }
 
@@ -254,7 +255,7 @@ function ofPressure(
 
 /** Whole seconds, because the values of the CRI are integers. */
 function seconds(ns: number | null | undefined): number | null {
-  return ns == null ? null : Math.floor(ns / 1e9)
+  return typeof ns !== 'number' ? null : Math.floor(ns / 1e9)
 }
 
 /** A limit of the CRI, where 0 and less stand for none. */

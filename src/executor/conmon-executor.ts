@@ -3,7 +3,7 @@ import { basename, join } from 'node:path'
 import { sleep, waitFor } from '../core/deadline.ts'
 import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
 import { CgroupMoves } from '../host/cgroup-moves.ts'
-import { cgroupMounts, killCgroup, oomKills, removeCgroup } from '../host/cgroup.ts'
+import { cgroupMounts, killCgroup, liftCpuQuota, oomKills, removeCgroup } from '../host/cgroup.ts'
 import { makeDirectory, readTextIfAny, removeFile, removeTree } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
 import { ExecError } from '../host/outcome.ts'
@@ -150,7 +150,7 @@ export class ConmonExecutor {
   }
 
   /** Sends a signal, once, to this very process; one that has ended is success. */
-  kill(process: ProcessIdentity, signalName: StopSignal): void {
+  kill(process: ProcessIdentity, signalName: StopSignal | number): void {
     signalProcess(this.#libc, process, this.#options.bootId, signalName)
   }
 
@@ -176,7 +176,6 @@ export class ConmonExecutor {
    * cannot be started (there is no such program, for instance).
    */
   async execSync(record: ContainerRecord, request: ExecRequest, signal: AbortSignal): Promise<ExecOutput> {
-    this.#moves.quicken()
     return this.#execs.run(record, request, async () => (await this.findProcess(record)) !== null, signal)
   }
 
@@ -208,9 +207,13 @@ export class ConmonExecutor {
    * @throws CodedError `Internal` with what the runtime said.
    */
   async update(record: ContainerRecord, resources: Resources, signal: AbortSignal): Promise<void> {
+    const { quota, ...cpu } = resources.cpu ?? {}
+    // crun writes -1 as an unsigned number on v1, which the kernel refuses, and on v2 only together with a period.
+    const isLifted = quota !== undefined && quota < 0n && basename(record.runtime.path) === 'crun'
     const file = join(record.bundleDir, 'resources.json')
-    await writeFile(file, ociJson(resources), { mode: 0o600 })
+    await writeFile(file, ociJson(isLifted ? { ...resources, cpu } : resources), { mode: 0o600 })
     await this.#runtime(record, ['update', '--resources', file, record.id], signal)
+    if (isLifted) await liftCpuQuota(this.#cgroupMounts, cgroupDirectory(record))
   }
 
   /**

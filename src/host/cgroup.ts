@@ -59,6 +59,15 @@ export async function killCgroup(mounts: readonly string[], path: string, signal
   throw new CodedError('FailedPrecondition', `kill cgroup ${path}: processes are still in it`)
 }
 
+/** Lets the processes of a cgroup have as much CPU time as there is. */
+export async function liftCpuQuota(mounts: readonly string[], path: string): Promise<void> {
+  // Of v1, of v2.
+  const values = { 'cpu.cfs_quota_us': '-1', 'cpu.max': 'max' }
+  for (const [name, value] of Object.entries(values)) {
+    for (const mount of mounts) await writeIfThere(join(mount, path, name), value)
+  }
+}
+
 /** How many processes of the cgroup the kernel has killed for want of memory; undefined when there is no such cgroup. */
 export async function oomKills(mounts: readonly string[], path: string): Promise<number | undefined> {
   // Of v2, with what is below; of v1.
@@ -121,6 +130,14 @@ async function killAtOnce(directory: string): Promise<void> {
     // Neither is everywhere.
     Object.entries(files).map(([name, text]) => writeFile(join(directory, name), text, { flag: 'r+' }).catch(() => {})),
   )
+}
+
+async function writeIfThere(path: string, text: string): Promise<void> {
+  try {
+    await writeFile(path, text, { flag: 'r+' })
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
+  }
 }
 
 async function below(directory: string): Promise<string[]> {

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, readlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { abortReason } from '../core/deadline.ts'
 import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
@@ -64,7 +64,7 @@ export async function execRun(
     const started = existsSync(program.pidPath)
     return { started, exitCode: status.exitCode, stdout: stdout.bytes, stderr: stderr.bytes }
   } finally {
-    for (const path of [program.input.path, program.pidPath]) rmSync(path, { force: true })
+    for (const path of [program.input.path, program.pidPath]) unlinkIfAny(path)
   }
 }
 
@@ -92,6 +92,14 @@ function setOomScore(pid: number, value: number): void {
   } catch (error) {
     // Not ours to lower, or it has ended already; it works as well, with the daemon's own.
     if (!['EACCES', 'EPERM', 'ENOENT', 'ESRCH'].includes(errnoOf(error) ?? '')) throw error
+  }
+}
+
+function unlinkIfAny(path: string): void {
+  try {
+    unlinkSync(path)
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
   }
 }
 

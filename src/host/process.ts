@@ -61,7 +61,7 @@ export function signalProcess(
   libc: Libc,
   process: ProcessIdentity,
   bootId: string,
-  signal: keyof typeof constants.signals,
+  signal: keyof typeof constants.signals | number,
 ): void {
   if (!isAlive(process, bootId)) return
   let pidfd: number
@@ -73,7 +73,8 @@ export function signalProcess(
   }
   try {
     // Checked again: the pid may have changed hands before the descriptor was opened, but not after.
-    if (isAlive(process, bootId)) libc.pidfdSendSignal(pidfd, constants.signals[signal])
+    if (isAlive(process, bootId))
+      libc.pidfdSendSignal(pidfd, typeof signal === 'number' ? signal : constants.signals[signal])
   } catch (error) {
     if (!(error instanceof SyscallError && error.errno === 'ESRCH')) throw error
   } finally {

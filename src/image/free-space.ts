@@ -49,10 +49,16 @@ async function lackOfSpace(path: string, minFreeBytes: number): Promise<CodedErr
   const { bavail, bsize, files, ffree } = await statfs(path, { bigint: true })
   const free = bavail * bsize
   if (free < BigInt(minFreeBytes)) {
-    return new CodedError('ResourceExhausted', `no space left: ${free} bytes are free in ${path}, ${minFreeBytes} are kept so`)
+    return new CodedError(
+      'ResourceExhausted',
+      `no space left: ${free} bytes are free in ${path}, ${minFreeBytes} are kept so`,
+    )
   }
   if (files > 0n && ffree < MIN_FREE_INODES) {
-    return new CodedError('ResourceExhausted', `no space left: ${ffree} inodes are free in ${path}, ${MIN_FREE_INODES} are kept so`)
+    return new CodedError(
+      'ResourceExhausted',
+      `no space left: ${ffree} inodes are free in ${path}, ${MIN_FREE_INODES} are kept so`,
+    )
   }
   return undefined
 }

@@ -89,7 +89,10 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
       { layers: () => this.#index.records.layers.keys(), run: deps.run },
     )
     this.#slots = new Slots(options.maxConcurrentPulls)
-    this.#garbage = new GarbageCollector({ graph }, { ...deps, tools: this.#tools, gate: this.#gate, changes: this.#changes })
+    this.#garbage = new GarbageCollector(
+      { graph },
+      { ...deps, tools: this.#tools, gate: this.#gate, changes: this.#changes },
+    )
   }
 
   /**
@@ -158,7 +161,10 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
   }
 
   async remove(image: string, signal: AbortSignal): Promise<void> {
-    await waitFor(this.#changes.run(async () => await this.#remove(image)), signal)
+    await waitFor(
+      this.#changes.run(async () => await this.#remove(image)),
+      signal,
+    )
   }
 
   async fsInfo(signal: AbortSignal): Promise<BothUsages> {
@@ -314,7 +320,8 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
     if (!stored) throw new CodedError('Aborted', `pull ${what}: it was removed meanwhile`)
     const others = stored.names.filter((name) => name !== staging)
     try {
-      if (`sha256:${stored.id}` !== id) throw new CodedError('Unavailable', 'its registry has two answers to one question')
+      if (`sha256:${stored.id}` !== id)
+        throw new CodedError('Unavailable', 'its registry has two answers to one question')
       await this.#index.read(records, stored)
       await this.#tools.sync(signal)
       await this.#tools.setNames(stored.id, [...new Set([...others, ...names])], signal)

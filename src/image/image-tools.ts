@@ -201,14 +201,24 @@ function sha256Digest(text: string): string {
 }
 
 /** The arguments of a tool are not repeated: they say nothing to who wants an image. */
-function failed(what: string, file: string, error: unknown, secrets: readonly string[], signal: AbortSignal): CodedError {
+function failed(
+  what: string,
+  file: string,
+  error: unknown,
+  secrets: readonly string[],
+  signal: AbortSignal,
+): CodedError {
   if (signal.aborted && signal.reason instanceof CodedError) {
     return new CodedError(signal.reason.code, `${what}: ${signal.reason.message}`)
   }
-  if (!(error instanceof ExecError)) return new CodedError('Internal', `${what}: ${redactText(errorMessage(error), secrets)}`)
+  if (!(error instanceof ExecError))
+    return new CodedError('Internal', `${what}: ${redactText(errorMessage(error), secrets)}`)
   if (error.code === 'Unavailable') {
     return new CodedError('FailedPrecondition', `${what}: ${file} cannot be started: ${errorMessage(error.cause)}`)
   }
   if (error.code === 'DeadlineExceeded') return new CodedError(error.code, `${what}: ${file} does not end`)
-  return new CodedError(error.code, `${what}: ${file} ended before it was done: ${redactText(error.stderr.trim(), secrets)}`)
+  return new CodedError(
+    error.code,
+    `${what}: ${file} ended before it was done: ${redactText(error.stderr.trim(), secrets)}`,
+  )
 }

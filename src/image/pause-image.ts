@@ -71,7 +71,8 @@ export class PauseImage implements AsyncDisposable {
     const { directory, rootfsPath } = this.#options
     await this.#deps.unmount(rootfsPath)
     await makeDirectory(rootfsPath, 0o755)
-    for (const point of MOUNT_POINTS) await mkdir(join(directory, 'mount-points', point), { recursive: true, mode: 0o755 })
+    for (const point of MOUNT_POINTS)
+      await mkdir(join(directory, 'mount-points', point), { recursive: true, mode: 0o755 })
     if (this.#deps.images.get(this.#name)) await this.ensure(this.#closing.signal).catch(() => undefined)
   }
 

@@ -35,7 +35,8 @@ export function parseReference(text: string): ImageReference {
   if (text.length > MAX_REFERENCE) throw refused(text, `longer than ${MAX_REFERENCE} characters`)
   if (/^[0-9a-f]{64}$/.test(text)) throw refused(text, 'is the id of an image, not the name of one')
   const [named = '', digest, ...more] = text.split('@')
-  if (more.length > 0 || (digest !== undefined && !DIGEST.test(digest))) throw refused(text, 'its digest is not sha256:…')
+  if (more.length > 0 || (digest !== undefined && !DIGEST.test(digest)))
+    throw refused(text, 'its digest is not sha256:…')
   // A colon that a slash follows belongs to the port of the registry.
   const colon = named.lastIndexOf(':') > named.lastIndexOf('/') ? named.lastIndexOf(':') : -1
   const tag = colon === -1 ? undefined : named.slice(colon + 1)

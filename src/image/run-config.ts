@@ -8,7 +8,8 @@ import type { ImageRunConfig } from './types.ts'
  */
 export function toRunConfig(spec: unknown): ImageRunConfig {
   const { config, os } = recordOf('the configuration', spec)
-  if (os !== undefined && os !== '' && os !== 'linux') throw absurd(`it is made for ${JSON.stringify(os)}, not for linux`)
+  if (os !== undefined && os !== '' && os !== 'linux')
+    throw absurd(`it is made for ${JSON.stringify(os)}, not for linux`)
   const given = recordOf('config', config ?? {})
   return {
     entrypoint: textsOf('Entrypoint', given['Entrypoint']),

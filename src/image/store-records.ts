@@ -52,7 +52,8 @@ export function layersOf({ layers }: StoreRecords, image: StoredImage): StoredLa
   const chain: StoredLayer[] = []
   for (let id = image.layer; id !== ''; ) {
     const layer = layers.get(id)
-    if (!layer || chain.length > layers.size) throw new CodedError('DataLoss', `image ${image.id}: layer ${id} is missing`)
+    if (!layer || chain.length > layers.size)
+      throw new CodedError('DataLoss', `image ${image.id}: layer ${id} is missing`)
     chain.push(layer)
     id = layer.parent
   }

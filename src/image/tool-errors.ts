@@ -8,9 +8,15 @@ const MIN_SECRET_CHARS = 4
 /** What the words of the tools mean, the first that fits. They come from the registry, the kernel, or the tool itself. */
 const MEANINGS: readonly (readonly [RegExp, ErrorCode])[] = [
   [/no space left on device|disk quota exceeded/i, 'ResourceExhausted'],
-  [/unauthorized|authentication required|access to the resource is denied|denied:|invalid username\/password|\b40[13]\b/i, 'PermissionDenied'],
+  [
+    /unauthorized|authentication required|access to the resource is denied|denied:|invalid username\/password|\b40[13]\b/i,
+    'PermissionDenied',
+  ],
   [/source image rejected|signature/i, 'PermissionDenied'],
-  [/manifest unknown|name unknown|repository name not known|no image found in manifest list|not found|\b404\b/i, 'NotFound'],
+  [
+    /manifest unknown|name unknown|repository name not known|no image found in manifest list|not found|\b404\b/i,
+    'NotFound',
+  ],
   [/toomanyrequests|\b429\b/i, 'ResourceExhausted'],
 ]
 

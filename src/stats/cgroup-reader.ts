@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import type { CgroupReading, CpuReading, IoReading, MemoryReading, Psi, SwapReading } from './cgroup-reading.ts'
 import { readDetail } from './cgroup-detail.ts'
 import type { Hierarchies } from './hierarchies.ts'
@@ -52,6 +53,8 @@ function pressureDirectory({ files, hierarchies }: Machine, path: string): strin
   if (unified === null) return null
   const directory = `${unified}${path}`
   if (memory?.version === 2) return directory
+  // A look is cheaper than an exception, and one of them for each container is the rule here.
+  if (!existsSync(directory)) return null
   return valueOf(files.text(`${directory}/cgroup.events`) ?? '', 'populated') === 1 ? directory : null
 }
 

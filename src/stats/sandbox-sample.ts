@@ -59,5 +59,6 @@ function sumMemory(readings: readonly (CgroupReading | null)[]): MemoryReading |
 
 /** The sum of what is known; null when nothing is. */
 function sumKnown(numbers: readonly (number | null | undefined)[]): number | null {
-  return numbers.reduce<number | null>((sum, number) => (number == null ? sum : (sum ?? 0) + number), null)
+  const known = numbers.filter((number) => typeof number === 'number')
+  return known.length === 0 ? null : known.reduce((sum, number) => sum + number)
 }

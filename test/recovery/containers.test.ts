@@ -34,7 +34,7 @@ describe('kill -9 of a daemon with containers', () => {
     const part = {
       labels: { app: 'web' },
       annotations: { note: 'ü' },
-      envs: [{ key: 'A', value: 'b\nc' }],
+      env: { A: 'b\nc' },
       resources: { memory_limit_in_bytes: String(64 << 20) },
     }
     for (const pod of pods) {

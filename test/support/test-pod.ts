@@ -10,7 +10,8 @@ import type { TestDaemon } from './daemon.ts'
 import { eventually } from './pod-facts.ts'
 
 /** A part of a container's configuration; the rest is as a kubelet has it. */
-export interface ContainerPart extends Omit<ContainerConfig, 'linux'> {
+export interface ContainerPart extends Omit<ContainerConfig, 'linux' | 'envs'> {
+  readonly env?: Readonly<Record<string, string>>
   readonly security?: LinuxContainerSecurityContext
   readonly resources?: LinuxContainerResources
 }
@@ -45,7 +46,7 @@ export class TestPod {
 
   /** The configuration of a container that runs busybox, unless it says otherwise. */
   async containerConfig(part: ContainerPart = {}): Promise<ContainerConfig> {
-    const { security, resources, ...rest } = part
+    const { env = {}, security, resources, ...rest } = part
     const name = `c${containers++}`
     const own = this.config.linux?.security_context?.namespace_options
     const namespace_options = { ...own, pid: own?.pid ?? 'CONTAINER' }
@@ -54,6 +55,7 @@ export class TestPod {
       image: { image: rest.image?.image ?? (await this.#daemon.pull()) },
       // An image that is given may have a command of its own.
       ...(rest.image ? {} : { command: SLEEPER }),
+      envs: Object.entries(env).map(([key, value]) => ({ key, value: Buffer.from(value) })),
       log_path: `${rest.metadata?.name ?? name}.log`,
       ...rest,
       linux: {

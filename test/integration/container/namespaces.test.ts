@@ -77,7 +77,7 @@ describe('a target container', () => {
     const own = await pod('crun-pinned', { network: 'POD', pid: 'CONTAINER', ipc: 'POD' })
     const options = { network: 'POD', pid: 'TARGET', ipc: 'POD', target_id: 'd'.repeat(64) } as const
     const creating = own.create({ security: { namespace_options: options } })
-    await expect(creating).rejects.toMatchObject({ details: containing('target') })
+    await expect(creating).rejects.toMatchObject({ details: containing('d'.repeat(64)) })
   })
 })
 

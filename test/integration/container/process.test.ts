@@ -39,12 +39,8 @@ describe('the environment of a container', () => {
       config: { Env: ['PATH=/bin', 'A=image', 'B=image'], WorkingDir: '/home/web' },
     })
     const own = await pod()
-    const envs = [
-      { key: 'B', value: 'request' },
-      { key: 'C', value: 'with = and\nnewline' },
-      { key: 'EMPTY', value: '' },
-    ]
-    const printed = await own.prints('echo "$A|$B|$C|${EMPTY-unset}|$PATH|$HOME|$(pwd)"', { image: { image }, envs })
+    const env = { B: 'request', C: 'with = and\nnewline', EMPTY: '' }
+    const printed = await own.prints('echo "$A|$B|$C|${EMPTY-unset}|$PATH|$HOME|$(pwd)"', { image: { image }, env })
     expect(printed).toBe('image|request|with = and\nnewline||/bin|/root|/home/web')
   })
 

@@ -33,7 +33,9 @@ describe.each(['crun', 'runc-pinned'])('a container without enough memory on %s'
       resources: limit(24),
     })
     const { containers } = daemon().client
-    await expect.poll(() => containers.shell(id, 'ps | grep -c "[t]ail" || true'), { timeout: 10_000 }).toBe('0')
+    await expect
+      .poll(() => containers.shell(id, 'ps | grep -c "tail /dev/zero$" || true'), { timeout: 10_000 })
+      .toBe('0')
     await containers.stop(id, 0)
     expect((await own.ended(id)).status).toMatchObject({ exit_code: 137, reason: 'Error' })
   })

@@ -12,6 +12,8 @@ const MIB = 1024 * 1024
 const FRESH_MS = 1500
 
 const pod = (handler = 'crun-pinned'): Promise<TestPod> => TestPod.run(daemon(), handler)
+/** Whether the container has come to the `sleep` at its end. */
+const SLEEPS = 'ps | grep -c "[SR] *sleep 1000$" || true'
 const number = (value: { value: string } | null | undefined): number => Number(value?.value ?? Number.NaN)
 
 describe('the statistics of a container', () => {
@@ -26,7 +28,7 @@ describe('the statistics of a container', () => {
       const text = cgroupFile(pid, 'cpuacct.usage', 'cpu.stat')
       return text.includes('usage_usec') ? Number(/usage_usec (\d+)/.exec(text)?.[1]) * 1000 : Number(text)
     }
-    await expect.poll(() => containers.shell(id, 'ps | grep -c "sleep 100[0]" || true'), { timeout: 30_000 }).toBe('2')
+    await expect.poll(() => containers.shell(id, SLEEPS), { timeout: 30_000 }).toBe('1')
     await sleep(FRESH_MS)
     const { cpu, attributes } = await stats.container(id)
     const told = number(cpu?.usage_core_nano_seconds)
@@ -58,7 +60,7 @@ describe('the statistics of a container', () => {
       resources: { memory_limit_in_bytes: String(100 * MIB) },
     })
     const { stats, containers } = daemon().client
-    await expect.poll(() => containers.shell(id, 'ps | grep -c "sleep 100[0]" || true'), { timeout: 30_000 }).toBe('2')
+    await expect.poll(() => containers.shell(id, SLEEPS), { timeout: 30_000 }).toBe('1')
     await sleep(FRESH_MS)
     const { memory, writable_layer: layer } = await stats.container(id)
     expect(number(memory?.working_set_bytes)).toBeGreaterThan(20 * MIB)

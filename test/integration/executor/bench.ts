@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -63,6 +64,7 @@ export class ExecutorBench implements AsyncDisposable {
 
   private constructor(dir: string) {
     this.dir = dir
+    setMaxListeners(0, this.signal)
     const options = { directory: join(dir, 'exits'), bootId: this.bootId }
     this.exits = new ExitWatch(options, { logger: pino({ level: 'silent' }) })
     this.executor = new ConmonExecutor(

@@ -1,10 +1,13 @@
 import { existsSync, readdirSync } from 'node:fs'
+import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { ImageStore } from '../../../src/image/image-store.ts'
 import { IMAGE_TOOLS, StoreUnderTest } from '../../support/image-store.ts'
 import { busyboxLayer, pushImage } from '../../support/images.ts'
 import { type Registry, REGISTRY_USER, startRegistry } from '../../support/registry.ts'
+import { startTokenRegistry } from '../../support/token-registry.ts'
 
 const never = new AbortController().signal
 const programs = [...Object.values(IMAGE_TOOLS), '/usr/bin/docker-registry', '/bin/busybox']
@@ -182,7 +185,9 @@ describe.skipIf(why !== '')(`ImageStore${why}`, () => {
   it('refuses a pull that would fill the disk, and one with obsolete or absent tools', async () => {
     const pushed = await pushImage(registry, { name: 'full', layers: [small('full')] })
     const full = await place.open({ minFreeBytes: Number.MAX_SAFE_INTEGER })
-    await expect(full.pull({ image: pushed.ref, auth: null }, never)).rejects.toMatchObject({ code: 'ResourceExhausted' })
+    await expect(full.pull({ image: pushed.ref, auth: null }, never)).rejects.toMatchObject({
+      code: 'ResourceExhausted',
+    })
     await full[Symbol.asyncDispose]()
     const bare = await place.open({ skopeo: '/nonexistent' })
     await expect(bare.pull({ image: pushed.ref, auth: null }, never)).rejects.toMatchObject({
@@ -190,6 +195,60 @@ describe.skipIf(why !== '')(`ImageStore${why}`, () => {
       message: expect.stringContaining('/nonexistent cannot be started') as unknown,
     })
     await bare[Symbol.asyncDispose]()
+  })
+
+  it('asks the mirror of a registry, and keeps the name that was asked for', async () => {
+    const pushed = await pushImage(registry, { name: 'mirrored', layers: [small('mirrored')] })
+    await place.writeRegistries(`
+      [[registry]]
+      location = "far.invalid"
+      [[registry.mirror]]
+      location = "${registry.address}"
+      insecure = true`)
+    expect(await pull('far.invalid/mirrored:1')).toBe(pushed.id)
+    expect(store.get('far.invalid/mirrored:1')?.repoTags).toEqual(['far.invalid/mirrored:1'])
+  })
+
+  it('shows an identity token to the token server, and to nobody else', async () => {
+    const pushed = await pushImage(registry, { name: 'token', layers: [small('token')] })
+    const token = 'canary-identity-token'
+    await using closed = await startTokenRegistry(registry, token)
+    await place.writeRegistries(`[[registry]]\nlocation = "${closed.address}"\ninsecure = true`)
+    const image = `${closed.address}/token:1`
+    const wrong = { ...NO_AUTH, identity_token: 'wrong-identity-token' }
+    const error = await store.pull({ image, auth: wrong }, never).catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject({ code: 'PermissionDenied' })
+    expect(String(error)).not.toContain('wrong-identity-token')
+    const auth = { ...NO_AUTH, identity_token: token }
+    expect(await store.pull({ image, auth }, never)).toBe(pushed.id)
+    expect(place.logLines.join('')).not.toContain('canary')
+  })
+
+  it('takes the policy that is configured for a refusal', async () => {
+    const pushed = await pushImage(registry, { name: 'untrusted', layers: [small('untrusted')] })
+    const policy = join(place.dir, 'policy.json')
+    await writeFile(policy, JSON.stringify({ default: [{ type: 'reject' }] }))
+    const strict = await place.open({ policy })
+    await strict.settled()
+    await expect(strict.pull({ image: pushed.ref, auth: null }, never)).rejects.toMatchObject({
+      code: 'PermissionDenied',
+    })
+    await strict[Symbol.asyncDispose]()
+  })
+
+  it('repeats a pull whose layers went away with another image', async () => {
+    const shared = [{ path: 'big', content: Buffer.alloc(8_000_000, 'shared') }]
+    const one = await pushImage(registry, { name: 'goes', layers: [shared, small('goes')] })
+    const other = await pushImage(registry, { name: 'stays', layers: [shared, small('stays')] })
+    for (const ms of [40, 80, 120, 160]) {
+      await pull(one.ref)
+      const pulled = pull(other.ref)
+      await sleep(ms)
+      await store.remove(one.ref, never)
+      expect(await pulled).toBe(other.id)
+      expect(existsSync(join(store.lowerDirs(other.id)[1] ?? '', 'big'))).toBe(true)
+      await store.remove(other.ref, never)
+    }
   })
 
   it('tells the usage of both file systems', async () => {
@@ -215,7 +274,6 @@ describe.skipIf(why !== '')(`ImageStore with credentials and certificates${why}`
   afterAll(async () => await closed?.[Symbol.asyncDispose]())
   beforeEach(async () => {
     place = await StoreUnderTest.make(closed)
-    const { copyFile, mkdir } = await import('node:fs/promises')
     const certs = join(place.dir, 'certs.d')
     await mkdir(join(certs, closed.address), { recursive: true })
     await copyFile(closed.caFile, join(certs, closed.address, 'ca.crt'))

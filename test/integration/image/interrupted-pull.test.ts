@@ -83,25 +83,28 @@ describe.skipIf(why !== '')(`a pull that is cut short${why}`, () => {
   }
 
   // As a killed daemon leaves it: the tool goes on for a while, or was killed as well, at any moment.
-  it.each([0, 30, 60, 90, 120, 150, 200, 250, 300, 400])('leaves nothing behind when all is killed after %d ms', async (ms) => {
-    const dead = await place.open()
-    await dead.settled()
-    const pulled = dead.pull({ image: image.ref, auth: null }, never)
-    const ended = pulled.then(() => true).catch(() => false)
-    await sleep(ms)
-    for (const pid of tools()) process.kill(pid, 'SIGKILL')
-    const isThere = await ended
-    await dead[Symbol.asyncDispose]()
-    await inStore(async (store) => {
-      await store.settled()
-      if (!isThere) expect(store.list()).toEqual([])
-      if (!isThere) expect(contents()).toEqual([])
-      expect(await store.pull({ image: image.ref, auth: null }, never)).toBe(image.id)
-      expect(store.list()).toHaveLength(1)
-      await store.remove(image.ref, never)
-      expect(contents()).toEqual([])
-    })
-  })
+  it.each([0, 30, 60, 90, 120, 150, 200, 250, 300, 400])(
+    'leaves nothing behind when all is killed after %d ms',
+    async (ms) => {
+      const dead = await place.open()
+      await dead.settled()
+      const pulled = dead.pull({ image: image.ref, auth: null }, never)
+      const ended = pulled.then(() => true).catch(() => false)
+      await sleep(ms)
+      for (const pid of tools()) process.kill(pid, 'SIGKILL')
+      const isThere = await ended
+      await dead[Symbol.asyncDispose]()
+      await inStore(async (store) => {
+        await store.settled()
+        if (!isThere) expect(store.list()).toEqual([])
+        if (!isThere) expect(contents()).toEqual([])
+        expect(await store.pull({ image: image.ref, auth: null }, never)).toBe(image.id)
+        expect(store.list()).toHaveLength(1)
+        await store.remove(image.ref, never)
+        expect(contents()).toEqual([])
+      })
+    },
+  )
 
   it('is ended by the next start when its daemon was killed', async () => {
     const dead = await place.open()
@@ -130,7 +133,11 @@ describe.skipIf(why !== '')(`a pull that is cut short${why}`, () => {
       expect(kept).toBeGreaterThan(0)
       const mark = registry.log().length
       await store.pull({ image: image.ref, auth: null }, never)
-      const asked = registry.log().slice(mark).match(/"GET \/v2\/large\/blobs/g)?.length ?? 0
+      const asked =
+        registry
+          .log()
+          .slice(mark)
+          .match(/"GET \/v2\/large\/blobs/g)?.length ?? 0
       // One of them is the configuration, which is asked for again.
       expect(asked).toBeLessThanOrEqual(4 - kept)
     })
@@ -143,7 +150,9 @@ describe.skipIf(why !== '')(`a pull that is cut short${why}`, () => {
       const names = ['--name', 'sandboxerd.invalid/staging:left']
       const where = ['--graph', place.graph, '--run', join(place.dir, 'state/images'), '--storage-driver', 'overlay']
       const options = ['--storage-opt', 'overlay.skip_mount_home=true']
-      await runOk(IMAGE_TOOLS.storageTool, ['set-names', ...where, ...options, ...names, id.slice(7)], { timeoutMs: 20_000 })
+      await runOk(IMAGE_TOOLS.storageTool, ['set-names', ...where, ...options, ...names, id.slice(7)], {
+        timeoutMs: 20_000,
+      })
     })
     await inStore(async (store) => {
       expect(store.list()).toEqual([])
@@ -190,7 +199,10 @@ describe.skipIf(why !== '')(`a pull that is cut short${why}`, () => {
     try {
       await store.settled()
       // Nothing, packed into a thousandth of it.
-      const bomb = await pushImage(registry, { name: 'bomb', layers: [[{ path: 'zeros', content: Buffer.alloc(150_000_000) }]] })
+      const bomb = await pushImage(registry, {
+        name: 'bomb',
+        layers: [[{ path: 'zeros', content: Buffer.alloc(150_000_000) }]],
+      })
       const error = await store.pull({ image: bomb.ref, auth: null }, never).catch((thrown: unknown) => thrown)
       expect(error).toMatchObject({ code: 'ResourceExhausted' })
       await store.settled()

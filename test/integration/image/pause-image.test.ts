@@ -1,14 +1,16 @@
-import { existsSync, readdirSync, statSync } from 'node:fs'
-import { copyFile, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { existsSync, lstatSync, readdirSync, statSync } from 'node:fs'
+import { copyFile, mkdir, mkdtemp, readFile, rename, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { status } from '@grpc/grpc-js'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { runOk } from '../../../src/host/run.ts'
-import { PauseImage } from '../../../src/image/pause-image.ts'
+import { PauseImage, type PauseImageDeps } from '../../../src/image/pause-image.ts'
+import type { ImageView } from '../../../src/image/types.ts'
 import { ownDaemons, type TestDaemon } from '../../support/daemon.ts'
 
-const TOOLS = { skopeo: '/usr/bin/skopeo', umoci: '/usr/bin/umoci' }
+/** The store's, and what these images are made with. */
+const TOOLS = { skopeo: '/usr/bin/skopeo', storage: '/usr/bin/containers-storage', umoci: '/usr/bin/umoci' }
 const missing = Object.values(TOOLS).filter((path) => !existsSync(path))
 const why = missing.length > 0 ? ` (skipped: there is no ${missing.join(' and no ')})` : ''
 
@@ -35,8 +37,10 @@ async function makeImage(tag: string, config: readonly string[], link = ''): Pro
 
 const RUNNABLE = ['--config.entrypoint', '/bin/pause', '--config.cmd', '-P', '--config.stopsignal', 'SIGINT']
 
+/** The layers that the daemon keeps. */
 function kept(daemon: TestDaemon): string[] {
-  return readdirSync(join(daemon.dir, 'root/pause'))
+  const directory = join(daemon.dir, 'root/images/overlay')
+  return existsSync(directory) ? readdirSync(directory).filter((name) => /^[0-9a-f]{64}$/.test(name)) : []
 }
 
 describe.skipIf(why !== '')(`a configured pause image${why}`, () => {
@@ -57,11 +61,11 @@ describe.skipIf(why !== '')(`a configured pause image${why}`, () => {
     for (const id of ids) {
       const { pid } = await daemon.client.info(id)
       const [name = ''] = kept(daemon)
-      const program = statSync(join(daemon.dir, 'root/pause', name, 'rootfs/bin/pause'))
+      const program = statSync(join(daemon.dir, 'root/images/overlay', name, 'diff/bin/pause'))
       expect(statSync(`/proc/${pid}/exe`).ino).toBe(program.ino)
       expect(await readFile(`/proc/${pid}/cmdline`, 'utf8')).toBe('/bin/pause\0-P\0')
     }
-    expect(kept(daemon)).toEqual([expect.stringMatching(/^image-[0-9a-f]{16}$/)])
+    expect(kept(daemon)).toHaveLength(1)
 
     await rename(join(dir, 'images'), join(dir, 'away'))
     try {
@@ -72,6 +76,8 @@ describe.skipIf(why !== '')(`a configured pause image${why}`, () => {
       await rename(join(dir, 'away'), join(dir, 'images'))
     }
     await daemon.removeListed()
+    // Its mount ends with it.
+    await daemon.stop()
   })
 
   it('that is not there fails RunPodSandbox with its name and the reason, and leaves nothing', async () => {
@@ -86,6 +92,8 @@ describe.skipIf(why !== '')(`a configured pause image${why}`, () => {
     await makeImage('none', RUNNABLE)
     await daemon.run()
     await daemon.removeListed()
+    // Its mount ends with it.
+    await daemon.stop()
   })
 
   it('that cannot be run is refused', async () => {
@@ -95,92 +103,146 @@ describe.skipIf(why !== '')(`a configured pause image${why}`, () => {
       code: status.FAILED_PRECONDITION,
       details: `pull pause image ${image}: its configuration cannot be run: it names no command (Entrypoint, Cmd)`,
     })
-    expect(kept(daemon)).toEqual([])
   })
 
   it('may not lead its mount points elsewhere', async () => {
     const image = await makeImage('link', RUNNABLE, 'proc')
     const daemon = await startDaemon({ config: { pause: { image } } })
-    await expect(daemon.run()).rejects.toMatchObject({
-      code: status.FAILED_PRECONDITION,
-      details: `pull pause image ${image}: its /proc is not a directory`,
-    })
-    expect(kept(daemon)).toEqual([])
+    const { pid } = await daemon.client.info(await daemon.run())
+    expect(lstatSync(`/proc/${pid}/root/proc`).isDirectory()).toBe(true)
+    await daemon.removeListed()
+    // Its mount ends with it.
+    await daemon.stop()
+  })
+
+  it('is held: nobody removes it', async () => {
+    const image = await makeImage('held', RUNNABLE)
+    const daemon = await startDaemon({ config: { pause: { image } } })
+    await daemon.run()
+    const [{ id } = { id: '' }] = await daemon.client.images.list()
+    await expect(daemon.client.images.remove(id)).rejects.toMatchObject({ code: status.FAILED_PRECONDITION })
+    await daemon.removeListed()
+    // Its mount ends with it.
+    await daemon.stop()
   })
 })
 
 describe('PauseImage', () => {
   const never = new AbortController().signal
+  const options = { reference: 'registry.example/pause:1', pullTimeoutMs: 60_000 }
+  const view: ImageView = {
+    id: 'sha256:1',
+    repoTags: [],
+    repoDigests: [],
+    sizeBytes: 1n,
+    pinned: true,
+    config: { entrypoint: [], cmd: [], env: [], workingDir: '', user: '', stopSignal: '', volumes: [], labels: {} },
+    spec: { config: { Entrypoint: ['/pause'], StopSignal: 'SIGQUIT' } },
+  }
 
-  async function inDirectory(work: (directory: string) => Promise<void>): Promise<void> {
-    const directory = await mkdtemp(join(tmpdir(), 'sbx-pull-'))
-    try {
-      await work(directory)
-    } finally {
-      await rm(directory, { recursive: true })
+  /** A promise that the test settles. */
+  function resolvers(): { promise: Promise<string>; resolve: (id: string) => void; reject: (error: Error) => void } {
+    let resolve: (id: string) => void = () => {}
+    let reject: (error: Error) => void = () => {}
+    const promise = new Promise<string>((yes, no) => {
+      resolve = yes
+      reject = no
+    })
+    return { promise, resolve, reject }
+  }
+
+  /** A store that pulls when it is told to, and a kernel that notes what it was asked. */
+  class Fakes {
+    readonly calls: string[] = []
+    image: ImageView | undefined
+    pulling = resolvers()
+    readonly deps: PauseImageDeps = {
+      images: {
+        get: () => this.image,
+        pull: async ({ image }, signal) => {
+          this.calls.push(`pull ${image}`)
+          signal.addEventListener('abort', () => this.pulling.reject(signal.reason as Error))
+          return this.pulling.promise
+        },
+        load: async ({ source, name }) => {
+          this.calls.push(`load ${source} ${name}`)
+          return this.pulling.promise
+        },
+        hold: () => ({ ...(this.image ?? view), [Symbol.dispose]: () => this.calls.push('release') }),
+        lowerDirs: () => ['/layer'],
+      },
+      mountReadonly: async (lowerDirs) =>
+        void this.calls.push(`mount ${lowerDirs.map((dir) => basename(dir)).join(':')}`),
+      unmount: async () => void this.calls.push('unmount'),
     }
   }
 
-  /** A program that hangs where skopeo would pull. */
-  async function hangingTool(directory: string): Promise<string> {
-    const path = join(directory, 'skopeo')
-    await writeFile(path, '#!/bin/sh\ntouch "$TMPDIR/part"\nexec sleep 60\n', { mode: 0o755 })
-    return path
+  async function inDirectory(work: (paths: { directory: string; rootfsPath: string }) => Promise<void>): Promise<void> {
+    const dir = await mkdtemp(join(tmpdir(), 'sbx-pause-'))
+    try {
+      await work({ directory: join(dir, 'pause'), rootfsPath: join(dir, 'rootfs') })
+    } finally {
+      await rm(dir, { recursive: true })
+    }
   }
 
-  it('removes what an interrupted pull has left, and nothing else', async () => {
-    await inDirectory(async (directory) => {
-      await mkdir(join(directory, `image-${'0'.repeat(16)}.tmp/layout`), { recursive: true })
-      await mkdir(join(directory, `image-${'0'.repeat(16)}`))
-      const options = { reference: 'x', directory, ...TOOLS, pullTimeoutMs: 1000, env: {} }
-      await using image = new PauseImage(options)
+  it('pulls once for all, and goes on when one who waits gives up', async () => {
+    await inDirectory(async (paths) => {
+      const fakes = new Fakes()
+      const image = new PauseImage({ ...options, ...paths }, fakes.deps)
       await image.load()
-      expect(readdirSync(directory)).toEqual([`image-${'0'.repeat(16)}`])
-      expect(() => image.program()).toThrow('pause image x: not pulled yet')
+      expect(readdirSync(join(paths.directory, 'mount-points')).toSorted()).toEqual(['dev', 'proc', 'sys'])
+      expect(() => image.program()).toThrow('pause image registry.example/pause:1: not pulled yet')
+      const both = Promise.all([image.ensure(never), image.ensure(never)])
+      await expect(image.ensure(AbortSignal.timeout(20))).rejects.toThrow()
+      fakes.pulling.resolve('sha256:1')
+      await both
+      expect(image.program()).toEqual({ args: ['/pause'], stopSignal: 'SIGQUIT', rootfsPath: paths.rootfsPath })
+      await image[Symbol.asyncDispose]()
+      const pulled = ['pull registry.example/pause:1', 'mount mount-points:layer']
+      expect(fakes.calls).toEqual(['unmount', ...pulled, 'unmount', 'release'])
     })
   })
 
-  it('ends a pull at its deadline and when it is closed, and leaves nothing', async () => {
-    await inDirectory(async (directory) => {
-      const skopeo = await hangingTool(directory)
-      const store = join(directory, 'store')
-      const options = { reference: 'x', directory: store, ...TOOLS, skopeo, pullTimeoutMs: 300, env: {} }
-      await using image = new PauseImage(options)
+  it('needs no registry for an image that is there', async () => {
+    await inDirectory(async (paths) => {
+      const fakes = new Fakes()
+      fakes.image = view
+      await using image = new PauseImage({ ...options, ...paths }, fakes.deps)
       await image.load()
-      await expect(image.ensure(never)).rejects.toMatchObject({
-        code: 'DeadlineExceeded',
-        message: expect.stringContaining('pull pause image x: ') as unknown,
-      })
-      expect(readdirSync(store)).toEqual([])
+      expect(image.program().args).toEqual(['/pause'])
+      expect(fakes.calls).toEqual(['unmount', 'mount mount-points:layer'])
+    })
+  })
 
-      const closed = new PauseImage({ ...options, pullTimeoutMs: 60_000 })
-      const pulled = closed.ensure(never)
-      const failed = expect(pulled).rejects.toMatchObject({ code: 'Canceled' })
+  it('takes sources with a transport', async () => {
+    await inDirectory(async (paths) => {
+      const fakes = new Fakes()
+      fakes.pulling.resolve('sha256:1')
+      await using image = new PauseImage({ ...options, ...paths, reference: 'oci:/layout:tag' }, fakes.deps)
+      await image.ensure(never)
+      expect(fakes.calls[0]).toMatch(/^load oci:\/layout:tag localhost\/pause:[0-9a-f]{16}$/)
+    })
+  })
+
+  it('ends a pull at its deadline and when it is closed, and holds nothing that cannot be run', async () => {
+    await inDirectory(async (paths) => {
+      const fakes = new Fakes()
+      const image = new PauseImage({ ...options, ...paths, pullTimeoutMs: 30 }, fakes.deps)
+      await expect(image.ensure(never)).rejects.toMatchObject({ code: 'DeadlineExceeded' })
+      fakes.pulling = resolvers()
+      const closed = new PauseImage({ ...options, ...paths }, fakes.deps)
+      const failed = expect(closed.ensure(never)).rejects.toMatchObject({ code: 'Canceled' })
       await closed[Symbol.asyncDispose]()
       await failed
-      expect(readdirSync(store)).toEqual([])
-    })
-  })
 
-  it('goes on with the pull when one who waits for it gives up', async () => {
-    await inDirectory(async (directory) => {
-      const skopeo = await hangingTool(directory)
-      const options = { reference: 'x', directory, ...TOOLS, skopeo, pullTimeoutMs: 1500, env: {} }
-      await using image = new PauseImage(options)
-      const other = expect(image.ensure(never)).rejects.toMatchObject({ code: 'DeadlineExceeded' })
-      await expect(image.ensure(AbortSignal.timeout(100))).rejects.toThrow()
-      await other
-    })
-  })
-
-  it('says so when a program is missing', async () => {
-    await inDirectory(async (directory) => {
-      const options = { reference: 'x', directory, ...TOOLS, skopeo: '/nonexistent', pullTimeoutMs: 1000, env: {} }
-      await using image = new PauseImage(options)
+      fakes.image = { ...view, spec: {} }
       await expect(image.ensure(never)).rejects.toMatchObject({
         code: 'FailedPrecondition',
-        message: expect.stringMatching(/^pull pause image x: run \/nonexistent .*cannot be started/) as unknown,
+        message: expect.stringContaining('names no command') as unknown,
       })
+      expect(fakes.calls).toContain('release')
+      expect(fakes.calls.join()).not.toContain('mount mount-points')
     })
   })
 })

@@ -53,13 +53,14 @@ export class TestCgroup implements AsyncDisposable {
       await once(child, 'exit')
     }
     const directories = this.#mounts.flatMap((mount) => ['nested', ''].map((name) => join(mount, this.path, name)))
-    await eventually(
+    const left = await eventually(
       async () => {
         for (const directory of directories) await rmdir(directory).catch(() => undefined)
         return directories.filter((directory) => existsSync(directory))
       },
-      (left) => left.length === 0,
+      (found) => found.length === 0,
     )
+    if (left.length > 0) throw new Error(`cannot remove ${left.join(', ')}`)
   }
 }
 

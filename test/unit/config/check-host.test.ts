@@ -12,7 +12,8 @@ beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'sandboxerd-host-'))
   await writeFile(join(dir, 'group'), 'root:x:0:\nkube:x:4711:a,b\n')
   await writeFile(join(dir, 'seccomp.json'), '{}')
-  for (const name of ['crun', 'conmon', 'catatonit', 'skopeo', 'storage']) await writeFile(join(dir, name), '', { mode: 0o755 })
+  for (const name of ['crun', 'conmon', 'catatonit', 'skopeo', 'storage'])
+    await writeFile(join(dir, name), '', { mode: 0o755 })
 })
 
 afterEach(async () => {

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { credentials, type UntypedServiceImplementation } from '@grpc/grpc-js'
+import { credentials } from '@grpc/grpc-js'
 import { pino } from 'pino'
 import { servedContract } from '../../../src/cri/runtime-service.ts'
 import { statsHandlers } from '../../../src/cri/stats-handlers.ts'
@@ -33,7 +33,7 @@ export async function startStatsServer(stats: Stats): Promise<StatsServer> {
   }
   const handlers = statsHandlers({ stats, layersPath: '/layers', encode, logger })
   const server = new GrpcServer({ socketPath, mode: 0o600, group: '' }, { logger })
-  server.addService(service, handlers as unknown as UntypedServiceImplementation)
+  server.addService(service, handlers)
   await server.listen()
   const channel = new cri.RuntimeService(`unix:${socketPath}`, credentials.createInsecure(), {
     'grpc.max_receive_message_length': -1,

@@ -188,7 +188,7 @@ describe('metrics', () => {
   it('have exactly the names and numbers of labels that the descriptors tell', () => {
     const descriptors = new Map(metricDescriptors().map(({ name, label_keys: keys }) => [name, keys?.length]))
     const all = (['v1', 'v2'] as const).flatMap((kind) => emitted(metricsOf(kind)))
-    expect([...new Set(all.map(({ name }) => name))].toSorted()).toEqual([...descriptors.keys()].toSorted())
+    expect(new Set(all.map(({ name }) => name))).toEqual(new Set(descriptors.keys()))
     for (const { name, label_values: values } of all) expect(values?.length, name).toBe(descriptors.get(name))
     for (const { name, help } of metricDescriptors()) expect(help, name).not.toBe('')
     expect(descriptors.size).toBe(metricDescriptors().length)

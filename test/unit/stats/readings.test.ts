@@ -59,7 +59,12 @@ describe('Readings', () => {
   it('lets a caller go whose signal aborts, and goes on for the others', async () => {
     const { readings, collected, block } = counting(60_000)
     let go = (): void => {}
-    block(() => new Promise((resolve) => (go = resolve)))
+    block(
+      () =>
+        new Promise((resolve) => {
+          go = resolve
+        }),
+    )
     const caller = new AbortController()
     const left = readings.refresh(targets, caller.signal)
     const stays = readings.refresh(targets, never)

@@ -129,7 +129,7 @@ function v1Tree(root: string): string[] {
   })
 }
 
-export function writeFiles(directory: string, files: Readonly<Record<string, string>>): void {
+function writeFiles(directory: string, files: Readonly<Record<string, string>>): void {
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(dirname(join(directory, name)), { recursive: true })
     writeFileSync(join(directory, name), text)
