@@ -6,6 +6,7 @@ import type { RuntimeFeatures } from '../executor/types.ts'
 import type { CgroupMode } from '../host/cgroup-mode.ts'
 import type { HostPath, HostPathRequest, Kernel } from '../host/kernel.ts'
 import type { HostSecurityFacts } from '../host/security.ts'
+import type { ImageView } from '../image/types.ts'
 import { cgroupsPath } from '../oci/cgroups-path.ts'
 import { containerCapabilities } from '../oci/container-capabilities.ts'
 import type { ContainerNamespacePaths, NodeLimits } from '../oci/container-input.ts'
@@ -25,9 +26,7 @@ import type { ContainerPaths } from './paths.ts'
 import type { Pod, Pods } from './pods.ts'
 import type { ContainerResourcePlan } from './resources.ts'
 import type { ContainerConfig, ContainerResources } from './types.ts'
-
-/** More of /etc/passwd or /etc/group than this nobody needs. */
-const MAX_USER_FILE_BYTES = 10 * 1024 * 1024
+import { ImageUserFiles } from './user-files.ts'
 
 export interface BundleOptions {
   readonly cgroupDriver: 'cgroupfs' | 'systemd'
@@ -54,10 +53,12 @@ export interface BundleDeps {
 export class Bundles {
   readonly #options: BundleOptions
   readonly #deps: BundleDeps
+  readonly #userFiles: ImageUserFiles
 
   constructor(options: BundleOptions, deps: BundleDeps) {
     this.#options = options
     this.#deps = deps
+    this.#userFiles = new ImageUserFiles(deps)
   }
 
   cgroupsPath(id: string, pod: Pod): string {
@@ -66,13 +67,15 @@ export class Bundles {
   }
 
   /**
-   * Writes config.json; what it names is mounted. Returns the user of the container's process.
+   * Writes config.json. Returns the user of the container's process.
+   * @param mounted resolves when the container's root file system and its images are mounted.
    * @throws CodedError naming the field that cannot be met.
    */
   async write(
     { metadata, pod, image }: CreatePlan,
     resources: ContainerResourcePlan,
     paths: ContainerPaths,
+    mounted: Promise<void>,
     signal: AbortSignal,
   ): Promise<User> {
     const { config } = metadata
@@ -84,12 +87,12 @@ export class Bundles {
     const selinux = resolveSelinux(labels, privileged, hostSecurity)
     const capabilities = containerCapabilities(context, hostSecurity.boundingCapabilities)
     const [user, mounts, devices, cdi, seccomp] = await Promise.all([
-      this.#user(config, image.config.user, paths.rootfs),
-      this.#mounts(config, pod, resources, selinux, signal),
+      this.#user(config, image, async () => mounted.then(() => paths.rootfs)),
+      this.#mounts(config, pod, resources, selinux, mounted, signal),
       planDevices(config, { hostPaths: this.#deps.hostPaths, listDirectory: (path) => readdir(path) }),
       this.#deps.cdi.resolve(config),
       this.#deps.seccomp.filter(context, capabilities.bounding, signal),
-      this.#makeVolumes(image.config.volumes, paths.rootfs),
+      this.#makeVolumes(image.config.volumes, paths.rootfs, mounted),
     ])
     const spec = containerSpec({
       id: metadata.id,
@@ -129,11 +132,10 @@ export class Bundles {
     return { merged, oci: containerResources(merged, { field: 'linux', cgroupMode, limits }) }
   }
 
-  async #user(config: ContainerConfig, imageUser: string, root: string): Promise<User> {
-    const read = (path: string): Promise<string | null> =>
-      this.#deps.kernel.readInRoot({ root, path, maxBytes: MAX_USER_FILE_BYTES })
-    const [passwd, group] = await Promise.all([read('/etc/passwd'), read('/etc/group')])
-    return resolveUser({ securityContext: config.linux?.security_context ?? null, imageUser }, { passwd, group })
+  async #user(config: ContainerConfig, image: ImageView, mounted: () => Promise<string>): Promise<User> {
+    const securityContext = config.linux?.security_context ?? null
+    const files = await this.#userFiles.of(image.id, mounted)
+    return resolveUser({ securityContext, imageUser: image.config.user }, files)
   }
 
   async #mounts(
@@ -141,10 +143,12 @@ export class Bundles {
     pod: Pod,
     { imageMounts }: ContainerResourcePlan,
     selinux: SelinuxLabels,
+    mounted: Promise<void>,
     signal: AbortSignal,
   ): Promise<readonly Mount[]> {
     const { kernel, hostPaths, relabel } = this.#deps
     const features = await this.#deps.features(pod.runtime.path, signal)
+    if (imageMounts.length > 0) await mounted
     const plan = await planMounts(
       config,
       {
@@ -163,7 +167,8 @@ export class Bundles {
   }
 
   /** An image's volumes are directories of the container. */
-  async #makeVolumes(volumes: readonly string[], root: string): Promise<void> {
+  async #makeVolumes(volumes: readonly string[], root: string, mounted: Promise<void>): Promise<void> {
+    if (volumes.length > 0) await mounted
     for (const path of volumes) await this.#deps.kernel.makeDirectoryInRoot({ root, path })
   }
 

@@ -114,10 +114,12 @@ export class CreateSequence {
       const directories = step('createDirectories', () => this.#createDirectories(resources))
       const checkpoint = directories.then(() => step('writeCheckpoint', () => this.#writeCheckpoint(entries)))
       const mounted = directories.then(() => step('mountRootfs', () => this.#mount(resources)))
-      const user = mounted.then(() =>
-        step('writeBundle', () => this.#deps.bundles.write(this.#plan, resources, this.#paths, group.signal)),
+      const user = directories.then(() =>
+        step('writeBundle', () => this.#deps.bundles.write(this.#plan, resources, this.#paths, mounted, group.signal)),
       )
-      const created = user.then(() => step('createProcess', () => this.#create(container, resources, group.signal)))
+      const created = Promise.all([user, mounted]).then(() =>
+        step('createProcess', () => this.#create(container, resources, group.signal)),
+      )
       const [process, found] = await group.settled(Promise.all([created, user, checkpoint]))
       await step('save', () => this.#save(container, process, found))
     } finally {

@@ -149,7 +149,10 @@ export class PauseContainers {
   /** The namespaces that the pause process is in. @throws CodedError `FailedPrecondition` when it has ended. */
   namespaces(process: ProcessIdentity | null): Required<SandboxNamespaces> {
     if (!process || !isAlive(process, process.bootId)) {
-      throw new CodedError('FailedPrecondition', 'join the namespaces of the pod: the process that holds them has ended')
+      throw new CodedError(
+        'FailedPrecondition',
+        'join the namespaces of the pod: the process that holds them has ended',
+      )
     }
     const path = (type: string): string => `/proc/${process.pid}/ns/${type}`
     return { ipc: path('ipc'), uts: path('uts'), pid: path('pid') }

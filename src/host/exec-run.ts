@@ -1,17 +1,18 @@
 import { closeSync, existsSync, readlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
-import { abortReason } from '../core/deadline.ts'
+import { abortReason, sleep } from '../core/deadline.ts'
 import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
 import type { Libc, WaitStatus } from './libc.ts'
 import { DEFAULT_PATH } from './outcome.ts'
 import { type OutputBudget, OutputReader } from './output-reader.ts'
-import { killBelow } from './process-tree.ts'
+import { killBelow, type ProcessTree } from './process-tree.ts'
 
 const MAX_PAUSE_MS = 50
 /** What a command has written is in its pipes when it has ended, and read at once; a process it left there may go on. */
 const DRAIN_MS = 50
-/** For the program to see that its command was killed, and to end. */
-const KILLED_MS = 400
+/** How often its processes are killed before the program itself is, and the time for it to see that, and to end. */
+const KILLS = 3
+const KILLED_MS = 150
 
 /** A program that runs a command for us and ends with it: an OCI runtime, or a monitor. */
 export interface ExecProgram {
@@ -62,7 +63,7 @@ export async function execRun(
       throw new CodedError('Internal', `run ${program.file}: killed by signal ${status?.signal ?? '(unknown)'}`)
     }
     const started = existsSync(program.pidPath)
-    return { started, exitCode: status.exitCode, stdout: stdout.bytes, stderr: stderr.bytes }
+    return { started, exitCode: status.exitCode, stdout: stdout.copy(), stderr: stderr.copy() }
   } finally {
     for (const path of [program.input.path, program.pidPath]) unlinkIfAny(path)
   }
@@ -106,7 +107,7 @@ function unlinkIfAny(path: string): void {
 /** Waits for the program; on abort, kills. Null: not even that ended it, and somebody else reaps it. */
 async function ended(
   libc: Libc,
-  tree: Parameters<typeof killBelow>[1],
+  tree: ProcessTree,
   readers: readonly OutputReader[],
   signal: AbortSignal,
 ): Promise<WaitStatus | null> {
@@ -116,28 +117,31 @@ async function ended(
   for (const reader of readers) reader.onClosed(wake)
   signal.addEventListener('abort', wake, { once: true })
   try {
-    let killedAt: number | undefined
-    for (let pause = 1; ; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
+    for (let pause = 1; !signal.aborted; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
       const status = libc.reap(tree.root)
-      if (status) {
-        // What it did not have time to tell us of.
-        if (signal.aborted) killBelow(libc, tree)
-        return status
-      }
-      if (signal.aborted) {
-        if (killedAt === undefined) pause = 1
-        killedAt ??= performance.now()
-        killBelow(libc, tree)
-        const late = performance.now() - killedAt
-        if (late > KILLED_MS) process.kill(tree.root, 'SIGKILL')
-        if (late > 2 * KILLED_MS) return abandon(libc, tree.root)
-      }
-      if (readers.every((reader) => reader.isClosed)) pause = Math.min(pause, 4)
-      await alarm.within(pause)
+      if (status) return status
+      await alarm.within(readers.every((reader) => reader.isClosed) ? Math.min(pause, 4) : pause)
     }
   } finally {
     signal.removeEventListener('abort', wake)
   }
+  return kill(libc, tree)
+}
+
+async function kill(libc: Libc, tree: ProcessTree): Promise<WaitStatus | null> {
+  for (let attempt = 0; attempt < KILLS; attempt++) {
+    killBelow(libc, tree)
+    const end = performance.now() + KILLED_MS
+    for (let pause = 1; performance.now() < end; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
+      const status = libc.reap(tree.root)
+      if (status) return status
+      await sleep(pause)
+    }
+  }
+  process.kill(tree.root, 'SIGKILL')
+  await sleep(KILLED_MS)
+  killBelow(libc, tree)
+  return libc.reap(tree.root) ?? abandon(libc, tree.root)
 }
 
 /** It cannot even be killed (uninterruptible sleep): nobody waits for that, and it is reaped when it ends. */

@@ -3,6 +3,16 @@ import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net'
 /** What one read takes; a pipe holds no more unless somebody enlarges it. */
 const READ_BYTES = 64 * 1024
 
+/** ES2024: Node.js 20 has it, and the types of our language level do not. */
+interface GrowingBuffer extends ArrayBuffer {
+  resize(bytes: number): void
+}
+
+const GrowingBuffer = ArrayBuffer as unknown as new (
+  bytes: number,
+  options: { readonly maxByteLength: number },
+) => GrowingBuffer
+
 /** How much output may be kept at the same time, by all who share it. */
 export class OutputBudget {
   /** All reads go through it: its content is taken before the next. */
@@ -30,7 +40,8 @@ export class OutputReader implements Disposable {
   readonly #socket: Socket
   readonly #maxBytes: number
   readonly #budget: OutputBudget
-  #kept = Buffer.alloc(0)
+  /** It grows without copies, and is given back at once in place of when the collector of garbage comes by. */
+  #memory: GrowingBuffer | undefined
   #length = 0
   #full = false
 
@@ -46,9 +57,9 @@ export class OutputReader implements Disposable {
     this.#socket.resume()
   }
 
-  /** What was kept, in memory of its own. */
-  get bytes(): Uint8Array<ArrayBuffer> {
-    return this.#kept.subarray(0, this.#length)
+  /** A copy of what was kept, in memory of its own. */
+  copy(): Uint8Array<ArrayBuffer> {
+    return this.#memory ? new Uint8Array(this.#memory, 0, this.#length).slice() : new Uint8Array(0)
   }
 
   get isClosed(): boolean {
@@ -62,13 +73,15 @@ export class OutputReader implements Disposable {
 
   [Symbol.dispose](): void {
     this.#socket.destroy()
-    this.#budget.give(this.#kept.length)
+    this.#budget.give(this.#memory?.byteLength ?? 0)
+    this.#memory?.resize(0)
+    this.#full = true
   }
 
   #take(count: number): boolean {
     const size = Math.min(count, this.#maxBytes - this.#length)
     if (size > 0 && !this.#full && this.#makeRoom(this.#length + size)) {
-      this.#budget.scratch.copy(this.#kept, this.#length, 0, size)
+      new Uint8Array(this.#memory ?? []).set(this.#budget.scratch.subarray(0, size), this.#length)
       this.#length += size
     }
     return true
@@ -76,13 +89,12 @@ export class OutputReader implements Disposable {
 
   /** In one piece, doubled as it fills up: a command that writes byte by byte shall not cost an object for each. */
   #makeRoom(bytes: number): boolean {
-    if (bytes <= this.#kept.length) return true
-    const size = Math.min(Math.max(bytes, 2 * this.#kept.length), this.#maxBytes)
-    this.#full = !this.#budget.take(size - this.#kept.length)
-    if (this.#full) return false
-    const larger = Buffer.allocUnsafeSlow(size)
-    this.#kept.copy(larger, 0, 0, this.#length)
-    this.#kept = larger
-    return true
+    this.#memory ??= new GrowingBuffer(0, { maxByteLength: this.#maxBytes })
+    const { byteLength } = this.#memory
+    if (bytes <= byteLength) return true
+    const size = Math.min(Math.max(bytes, 2 * byteLength), this.#maxBytes)
+    this.#full = !this.#budget.take(size - byteLength)
+    if (!this.#full) this.#memory.resize(size)
+    return !this.#full
   }
 }

@@ -1,50 +1,81 @@
-import { readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { Libc } from './libc.ts'
-import { listPids, type ProcessIdentity, type ProcessStat, readBootId, readStat, signalProcess } from './process.ts'
+import { listPids, type ProcessStat, readBootId, readStat, signalProcess } from './process.ts'
 
 /** Each round stops what was born in the one before; more than a few only under a fork bomb. */
-const MAX_ROUNDS = 50
+const MAX_ROUNDS = 100
 
 /** Processes that belong together, as far as the kernel shows it. */
 export interface ProcessTree {
   /** The process from which all of them descend. It leads a session of its own. */
   readonly root: number
-  /** What one of them holds as its standard input or output (`pipe:[123]`) makes others that hold it part of the tree. */
+  /** Whoever holds one of them (`pipe:[123]`) as its standard input or output is part of the tree. */
   readonly pipes: ReadonlySet<string>
 }
 
+type Found = Map<number, ProcessStat>
+
 /**
- * Kills everything below the root, and lets the root see it: descendants, also in sessions of their own; those whose
- * parents ended and that are still in a session of theirs, or hold a pipe of the tree. All are stopped before any is
- * killed, so that none is born meanwhile unseen.
+ * Kills everything below the root, which lives to see it, or the root itself when there is nothing below it: descendants,
+ * also in sessions of their own; those whose parents have ended and that are still in a session of theirs, or hold a pipe
+ * of the tree. All are stopped before any is killed, so that none is born meanwhile unseen.
  */
 export function killBelow(libc: Libc, tree: ProcessTree): void {
   const bootId = readBootId()
-  const stopped = new Map<number, ProcessStat>()
-  const signal = (pid: number, stat: ProcessStat, name: 'SIGSTOP' | 'SIGKILL' | 'SIGCONT'): void => {
-    const identity: ProcessIdentity = { pid, startTime: stat.startTime, bootId }
-    signalProcess(libc, identity, bootId, name)
-  }
+  const stopped: Found = new Map()
+  const send = (pid: number, { startTime }: ProcessStat, signal: 'SIGSTOP' | 'SIGKILL' | 'SIGCONT'): void =>
+    signalProcess(libc, { pid, startTime, bootId }, bootId, signal)
   for (let round = 0; round < MAX_ROUNDS; round++) {
-    const found = [...members(tree)].filter(([pid, stat]) => stopped.get(pid)?.startTime !== stat.startTime)
-    if (found.length === 0) break
+    // To look at all processes takes long where there are many.
+    const found = fresh(stopped, descendants(tree.root)) ?? fresh(stopped, members(tree))
+    if (!found) break
     for (const [pid, stat] of found) {
-      signal(pid, stat, 'SIGSTOP')
+      send(pid, stat, 'SIGSTOP')
       stopped.set(pid, stat)
     }
   }
-  for (const [pid, stat] of stopped) if (pid !== tree.root) signal(pid, stat, 'SIGKILL')
+  const isAlone = stopped.size === 1
+  for (const [pid, stat] of stopped) if (pid !== tree.root || isAlone) send(pid, stat, 'SIGKILL')
   const root = stopped.get(tree.root)
-  if (root) signal(tree.root, root, 'SIGCONT')
+  if (root) send(tree.root, root, 'SIGCONT')
 }
 
-function members({ root, pipes }: ProcessTree): Map<number, ProcessStat> {
-  const all = new Map<number, ProcessStat>()
+function fresh(known: Found, found: Found): Found | undefined {
+  const rest = [...found].filter(([pid, { startTime }]) => known.get(pid)?.startTime !== startTime)
+  return rest.length > 0 ? new Map(rest) : undefined
+}
+
+/** Down the tree; kernels without CONFIG_PROC_CHILDREN show only its root. */
+function descendants(root: number): Found {
+  const found: Found = new Map()
+  const pids = [root]
+  for (let pid = pids.pop(); pid !== undefined; pid = pids.pop()) {
+    const stat = readStat(pid)
+    if (!stat || found.has(pid)) continue
+    found.set(pid, stat)
+    pids.push(...childrenOf(pid))
+  }
+  return found
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`)
+    const lists = threads.map((thread) => readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1'))
+    return lists.flatMap((list) => list.split(' ').filter((child) => child !== '')).map(Number)
+  } catch {
+    // It has ended, or the kernel does not say.
+    return []
+  }
+}
+
+function members({ root, pipes }: ProcessTree): Found {
+  const all: Found = new Map()
   for (const pid of listPids()) {
     const stat = pid === process.pid ? null : readStat(pid)
     if (stat) all.set(pid, stat)
   }
-  const found = new Map([...all].filter(([pid]) => holdsAny(pid, pipes)))
+  const found: Found = new Map([...all].filter(([pid]) => holdsAny(pid, pipes)))
   const sessions = new Set([root])
   for (let before = -1; before !== found.size; ) {
     before = found.size

@@ -1,8 +1,7 @@
-import { randomBytes } from 'node:crypto'
-import { chmod, mkdir } from 'node:fs/promises'
+import { chmod } from 'node:fs/promises'
 import { join } from 'node:path'
 import { deadline, waitFor } from '../core/deadline.ts'
-import { CodedError, errorCode, errorMessage } from '../core/errors.ts'
+import { CodedError, errorMessage } from '../core/errors.ts'
 import type { AuthConfig__Output } from '../generated/runtime/v1/AuthConfig.ts'
 import { makeDirectory, removeTree, writeFileAtomic } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
@@ -10,14 +9,14 @@ import type { RunProgram } from '../host/outcome.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { type Credentials, credentialsOf } from './credentials.ts'
 import { type BothUsages, DiskUsage } from './disk-usage.ts'
-import { guardSpace } from './free-space.ts'
 import { GarbageCollector } from './garbage-collector.ts'
 import { ImageIndex, type IndexedImage } from './image-index.ts'
-import { ImageTools, type ImageSource, type ImageToolsOptions, type PullAccess, storageConf } from './image-tools.ts'
+import { ImagePuller } from './image-puller.ts'
+import { ImageTools, type ImageToolsOptions, storageConf } from './image-tools.ts'
 import { endOrphanedTools } from './orphaned-tools.ts'
-import { parseReference, stagingName } from './reference.ts'
+import { parseReference } from './reference.ts'
 import { SharedWorks } from './shared-works.ts'
-import { Gate, Queue, Queues, Slots } from './turns.ts'
+import { Gate, Queue } from './turns.ts'
 import type { ImageRootfs, Images, ImageView } from './types.ts'
 
 export interface ImageStoreOptions
@@ -47,9 +46,7 @@ const NO_CREDENTIALS: Credentials = { authFile: '', fingerprint: '', secrets: []
 /**
  * The images of this node, in a layer store of containers/storage that skopeo fills.
  *
- * An image is copied under a name that nobody can ask for, checked, written to the disk, and then given its real names in
- * one step: it is there as a whole or not at all, whenever and by whatever the daemon is ended. Names are always a digest
- * (`repo@sha256:…`), which stays when a tag moves on, and the tag that was asked for.
+ * Names are always a digest (`repo@sha256:…`), which stays when a tag moves on, and the tag that was asked for.
  */
 export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
   readonly #options: ImageStoreOptions
@@ -60,18 +57,13 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
   readonly #usage: DiskUsage
   readonly #garbage: GarbageCollector
   readonly #pulls = new SharedWorks<string>()
-  readonly #slots: Slots
+  readonly #puller: ImagePuller
   /** Pulls are inside; the collection of garbage is alone. */
   readonly #gate = new Gate()
-  /** Copies of one image: two at once would disturb each other. */
-  readonly #copies = new Queues()
   /** Changes of names and removals, one after the other. */
   readonly #changes = new Queue()
   readonly #holds = new Map<string, number>()
   readonly #closing = new AbortController()
-  /** How many images have been removed: a pull may have counted on their layers. */
-  #removals = 0
-
   private constructor(options: ImageStoreOptions, deps: ImageStoreDeps) {
     this.#options = options
     this.#deps = deps
@@ -88,10 +80,22 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
       { graph, containersDir: join(root, 'containers') },
       { layers: () => this.#index.records.layers.keys(), run: deps.run },
     )
-    this.#slots = new Slots(options.maxConcurrentPulls)
     this.#garbage = new GarbageCollector(
       { graph },
       { ...deps, tools: this.#tools, gate: this.#gate, changes: this.#changes },
+    )
+    const { maxConcurrentPulls: maxConcurrent, pullTimeoutMs: timeoutMs, minFreeBytes } = options
+    const directories = { graph, scratchDir: this.#scratchDir, authDir: this.#authDir }
+    this.#puller = new ImagePuller(
+      { ...directories, maxConcurrent, timeoutMs, minFreeBytes, closing: this.#closing.signal },
+      {
+        tools: this.#tools,
+        index: this.#index,
+        gate: this.#gate,
+        changes: this.#changes,
+        garbage: this.#garbage,
+        logger: deps.logger,
+      },
     )
   }
 
@@ -116,17 +120,12 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
     if (known) return known.view.id
     const { name, registry, repository, tag } = reference
     const source = { what: name, from: `docker://${name}`, registry }
-    return this.#pulls.join(
-      `${name} ${credentials.fingerprint}`,
-      (ended) =>
-        this.#inside(source, credentials, ended, async (access, inTime) => {
-          const { digest, id } = await this.#tools.resolve(source, access, inTime)
-          const pinned = `${repository}@${digest}`
-          // A tag that moves meanwhile changes nothing.
-          const from = { ...source, from: `docker://${pinned}` }
-          return this.#ensure(from, id, tag === '' ? [pinned] : [pinned, name], access, inTime)
-        }),
-      signal,
+    const namesOf = (digest: string): [string, ...string[]] => [
+      `${repository}@${digest}`,
+      ...(tag === '' ? [] : [name]),
+    ]
+    return this.#join(`${name} ${credentials.fingerprint}`, signal, (ended) =>
+      this.#puller.pull(source, namesOf, credentials, ended),
     )
   }
 
@@ -140,14 +139,8 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
     const known = this.#index.byName(name)
     if (known) return known.view.id
     const source = { what: request.source, from: request.source, registry: '' }
-    return this.#pulls.join(
-      `${name} ${request.source}`,
-      (ended) =>
-        this.#inside(source, NO_CREDENTIALS, ended, async (access, inTime) => {
-          const { id } = await this.#tools.resolve(source, access, inTime)
-          return this.#ensure(source, id, [name], access, inTime)
-        }),
-      signal,
+    return this.#join(`${name} ${request.source}`, signal, (ended) =>
+      this.#puller.pull(source, () => [name], NO_CREDENTIALS, ended),
     )
   }
 
@@ -230,119 +223,9 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
     this.#garbage.want(0)
   }
 
-  /** Does the work of a pull with what it needs, when it is its turn. */
-  async #inside(
-    { what }: ImageSource,
-    credentials: Credentials,
-    ended: AbortSignal,
-    work: (access: PullAccess, signal: AbortSignal) => Promise<string>,
-  ): Promise<string> {
-    using limit = deadline(`pull ${what}`, this.#options.pullTimeoutMs, ended)
-    using _slot = await this.#slots.take(limit.signal)
-    try {
-      using _inside = await this.#gate.enter(limit.signal)
-      using space = await guardSpace(this.#graph, this.#options.minFreeBytes, limit.signal)
-      return await this.#withAccess(credentials, (access) => work(access, space.signal))
-    } catch (error) {
-      // A full disk cannot wait for the next try.
-      this.#garbage.want(errorCode(error) === 'ResourceExhausted' ? 0 : 'later')
-      throw error
-    } finally {
-      this.#usage.forget()
-      this.#garbage.startIfIdle()
-    }
-  }
-
-  async #withAccess<T>(credentials: Credentials, work: (access: PullAccess) => Promise<T>): Promise<T> {
-    const id = randomBytes(8).toString('hex')
-    const scratch = join(this.#scratchDir, id)
-    const authFile = credentials.authFile === '' ? '' : join(this.#authDir, `${id}.json`)
-    try {
-      await mkdir(scratch, { mode: 0o700 })
-      if (authFile !== '') await writeFileAtomic(authFile, credentials.authFile, 0o600)
-      return await work({ scratch, authFile, secrets: credentials.secrets })
-    } finally {
-      if (authFile !== '') await removeTree(authFile)
-      await removeTree(scratch)
-    }
-  }
-
-  /** Makes sure that the image is there and has these names. */
-  async #ensure(
-    source: ImageSource,
-    id: string,
-    names: readonly string[],
-    access: PullAccess,
-    signal: AbortSignal,
-  ): Promise<string> {
-    const copy = async (): Promise<void> => {
-      signal.throwIfAborted()
-      // Who was here before may have brought it, from wherever: an id is a digest.
-      if (this.#index.byId(id)) return this.#changes.run(async () => await this.#addNames(id, names, signal))
-      const staging = stagingName(randomBytes(16).toString('hex'))
-      await this.#tools.copy(source, staging, access, signal)
-      await this.#changes.run(async () => await this.#adopt(source, staging, id, names, signal))
-    }
-    for (let isFirst = true; ; isFirst = false) {
-      const removals = this.#removals
-      try {
-        await waitFor(this.#copies.run(id, copy), signal)
-        return id
-      } catch (error) {
-        // A layer that it found there may have gone with another image; then it is fetched.
-        if (!isFirst || this.#removals === removals || signal.aborted) throw error
-      }
-    }
-  }
-
-  async #addNames(id: string, names: readonly string[], signal: AbortSignal): Promise<void> {
-    const found = this.#index.byId(id)
-    if (!found) throw new CodedError('Aborted', `pull image ${id}: it was removed meanwhile`)
-    if (names.every((name) => found.stored.names.includes(name))) return
-    try {
-      await this.#tools.setNames(found.stored.id, [...new Set([...found.stored.names, ...names])], signal)
-    } finally {
-      await this.#index.reload()
-    }
-  }
-
-  /** Makes an image of what was copied, or removes it. */
-  async #adopt(
-    { what }: ImageSource,
-    staging: string,
-    id: string,
-    names: readonly string[],
-    signal: AbortSignal,
-  ): Promise<void> {
-    await this.#index.reload()
-    const { records } = this.#index
-    const stored = records.images.find((image) => image.names.includes(staging))
-    if (!stored) throw new CodedError('Aborted', `pull ${what}: it was removed meanwhile`)
-    const others = stored.names.filter((name) => name !== staging)
-    try {
-      if (`sha256:${stored.id}` !== id)
-        throw new CodedError('Unavailable', 'its registry has two answers to one question')
-      await this.#index.read(records, stored)
-      await this.#tools.sync(signal)
-      await this.#tools.setNames(stored.id, [...new Set([...others, ...names])], signal)
-    } catch (error) {
-      await this.#discard(stored.id, others)
-      throw new CodedError(errorCode(error), `pull ${what}: ${errorMessage(error)}`)
-    } finally {
-      await this.#index.reload()
-    }
-    this.#deps.logger.info({ image: what, id }, 'image pulled')
-  }
-
-  /** Takes back a copy that is not to become an image. */
-  async #discard(id: string, others: readonly string[]): Promise<void> {
-    try {
-      if (others.length === 0) await this.#tools.deleteImage(id, this.#closing.signal)
-      else await this.#tools.setNames(id, others, this.#closing.signal)
-    } catch (error) {
-      // Nobody sees it under the name that it has, and the next collection removes it.
-      this.#deps.logger.warn({ id, error: errorMessage(error) }, 'unfinished image is left for later')
-    }
+  async #join(key: string, signal: AbortSignal, pull: (ended: AbortSignal) => Promise<string>): Promise<string> {
+    const work = (ended: AbortSignal): Promise<string> => pull(ended).finally(() => this.#usage.forget())
+    return this.#pulls.join(key, work, signal)
   }
 
   async #remove(image: string): Promise<void> {
@@ -351,7 +234,7 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
     this.#checkUnused(image, found)
     // Whoever looks for it from now on comes too late.
     this.#index.hide(found)
-    this.#removals++
+    this.#puller.noteRemoval()
     try {
       using limit = deadline(`remove image ${image}`, this.#options.pullTimeoutMs, this.#closing.signal)
       await this.#tools.deleteImage(found.stored.id, limit.signal)

@@ -13,7 +13,7 @@ const FRESH_MS = 1500
 
 const pod = (handler = 'crun-pinned'): Promise<TestPod> => TestPod.run(daemon(), handler)
 /** Whether the container has come to the `sleep` at its end. */
-const SLEEPS = 'ps | grep -c "[SR] *sleep 1000$" || true'
+const SLEEPS = 'ps | grep -c "root *sleep 1000$" || true'
 const number = (value: { value: string } | null | undefined): number => Number(value?.value ?? Number.NaN)
 
 describe('the statistics of a container', () => {

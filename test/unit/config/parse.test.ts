@@ -231,6 +231,7 @@ describe('parseConfig: problems between keys', () => {
   it.each([
     ['root = "/a"\nstate = "/a"', 'root: must not be the same directory as state'],
     ['root = "/a/b"\nstate = "/a"', 'root: must not be inside state'],
+    ['root = "/a+b"', 'root: must not contain any of @ + : , [ ], which image tools take for signs'],
     ['root = "/n/b"\nnetns_dir = "/n"', 'netns_dir: root must not be inside it'],
     ['state = "/run/netns"', 'netns_dir: state must not be the same directory as it'],
     ['checkpoint_key_file = "/run/sandboxerd/key"', 'checkpoint_key_file: must not be inside state'],
