@@ -98,6 +98,6 @@ export class NodeHealth implements NodeStatus, Disposable {
   async #features(runtime: string): Promise<RuntimeFeatures | undefined> {
     if (runtime === '') return undefined
     using limit = deadline(`features of ${runtime}`, FEATURES_TIMEOUT_MS)
-    return this.#deps.features(runtime, limit.signal).catch(() => undefined)
+    return await this.#deps.features(runtime, limit.signal).catch(() => undefined)
   }
 }

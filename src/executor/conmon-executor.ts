@@ -317,10 +317,8 @@ export class ConmonExecutor {
   async #deleteAtRuntime(record: ContainerRecord, signal: AbortSignal): Promise<void> {
     const stateDir = join(record.runtime.root, record.id)
     if (await isMissing(stateDir)) return
-    if (await isDeletedByHand(record, stateDir)) {
-      await removeCgroup(this.#cgroupMounts, cgroupDirectory(record), signal)
-      return removeTree(stateDir)
-    }
+    // The cgroup is removed by the caller.
+    if (await isDeletedByHand(record, stateDir)) return removeTree(stateDir)
     try {
       await this.#runtime(record, ['delete', '--force', record.id], signal)
     } catch (error) {

@@ -31,7 +31,7 @@ export function diffIdsOf(spec: unknown): readonly string[] {
 
 /** A name with or without SIG, a number, or a real-time signal; `''` where it is none: the usual one does then. */
 function stopSignal(value: unknown): string {
-  const text = String(value ?? '').toUpperCase()
+  const text = typeof value === 'string' ? value.toUpperCase() : ''
   const name = text.startsWith('SIG') ? text : `SIG${text}`
   if (Object.hasOwn(constants.signals, name) || /^SIGRTM(?:IN|AX)(?:[+-]\d{1,2})?$/.test(name)) return name
   return Object.entries(constants.signals).find(([, number]) => String(number) === text)?.[0] ?? ''
