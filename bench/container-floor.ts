@@ -1,5 +1,5 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Machine } from './machine.ts'
 import type { BenchOptions } from './options.ts'
 import { command, ended } from './process.ts'
@@ -37,7 +37,10 @@ export class ContainerFloor {
     const line = mountinfo.split('\n').find((text) => text.split(' ')[4] === path)
     const lower = /lowerdir=([^, ]*)/.exec(line ?? '')?.[1]
     if (lower === undefined) throw new Error(`${path} is no overlay mount`)
-    return new ContainerFloor(options, machine, spec as ContainerSpec, lower)
+    // The names of layers are short, so that many of them fit, and relative to where the store keeps its short names.
+    const shortNames = path.replace(/\/state\/containers\/.*$/, '/root/images/overlay/l')
+    const layers = lower.split(':').map((layer) => resolve(shortNames, layer))
+    return new ContainerFloor(options, machine, spec as ContainerSpec, layers.join(':'))
   }
 
   async create(): Promise<string> {

@@ -8,25 +8,31 @@ import { credentials, loadPackageDefinition } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import Database from 'better-sqlite3'
 
-const [command, dir] = process.argv.slice(2)
-const commands = { up, same, down, 'remove-all': removeAll, rows }
+const [command, ...rest] = process.argv.slice(2)
+// The directory comes last.
+const dir = rest.pop()
+const commands = { up, run, look, same, ended, down, 'remove-all': removeAll, rows }
 const NAMES = ['quickstart-a', 'quickstart-b']
 const CALL_MS = 30_000
+const COUNTER_EXIT = 7
+// `wait` is what a signal interrupts.
+const COUNTER = `trap 'exit ${COUNTER_EXIT}' TERM; i=0; while :; do i=$((i+1)); echo "line $i"; sleep 0.1 & wait; done`
 const READY_MS = 30_000
 
 if (!dir || !Object.hasOwn(commands, command)) {
-  console.error(`usage: quickstart.mjs ${Object.keys(commands).join('|')} DIR`)
+  console.error(`usage: quickstart.mjs ${Object.keys(commands).join('|')} [IMAGE] DIR`)
   process.exit(2)
 }
 const memory = join(dir, 'quickstart.json')
-const runtime = connect(join(dir, 'cri.sock'))
+const { runtime, images } = connect(join(dir, 'cri.sock'))
 try {
-  await commands[command]()
+  await commands[command](...rest)
 } catch (error) {
   console.error(`quickstart: ${command}: ${error.message}`)
   process.exitCode = 1
 } finally {
   runtime.close()
+  images.close()
 }
 
 /** Runs two pods, remembers them, and shows what happened. */
@@ -51,13 +57,89 @@ async function up() {
   showSteps(pods)
 }
 
+/** Pulls an image, and runs a container with it in the first pod, which counts in its log until it is told to end. */
+async function run(image) {
+  const [pod, ...others] = JSON.parse(readFileSync(memory, 'utf8'))
+  const { image_ref: ref } = await images.call('PullImage', { image: { image } })
+  const { image: pulled } = await images.call('ImageStatus', { image: { image: ref } })
+  if (!pulled) throw new Error(`${image} is not there after it was pulled`)
+  const config = {
+    metadata: { name: 'counter', attempt: 0 },
+    image: { image: ref },
+    command: ['/bin/sh', '-c', COUNTER],
+    log_path: 'counter.log',
+    linux: { security_context: { namespace_options: { pid: 'CONTAINER' } } },
+  }
+  const request = { pod_sandbox_id: pod.id, config, sandbox_config: podConfig(pod.name) }
+  const { container_id: id } = await runtime.call('CreateContainer', request)
+  await runtime.call('StartContainer', { container_id: id })
+  const { status, info } = await runtime.call('ContainerStatus', { container_id: id, verbose: true })
+  if (status.state !== 'CONTAINER_RUNNING') throw new Error(`container ${id}: ${status.state}: ${status.message}`)
+  const container = { id, log: status.log_path, pid: JSON.parse(info.info).pid, image: pulled.id }
+  writeFileSync(memory, JSON.stringify([{ ...pod, container }, ...others]))
+  showTable(
+    [[pulled.id.slice(7, 20), pulled.repo_tags[0], `${(pulled.size / 2 ** 20).toFixed(1)} MiB`]],
+    ['IMAGE ID', 'TAG', 'SIZE'],
+  )
+  console.log()
+  showTable(
+    [[id.slice(0, 13), 'counter', 'RUNNING', pod.name, container.pid]],
+    ['CONTAINER ID', 'NAME', 'STATE', 'POD', 'PID'],
+  )
+}
+
+/** Shows the end of the container's log, what a command in it prints, and its statistics. */
+async function look() {
+  const [{ container, ip }] = JSON.parse(readFileSync(memory, 'utf8'))
+  const { id, log } = container
+  await sleep(500)
+  for (const line of logLines(log).slice(-3)) console.log(`  log:  ${line}`)
+  const cmd = ['/bin/sh', '-c', 'echo "$(hostname): $(uname -sr)"; ip -4 -o addr show eth0']
+  const { exit_code: code, stdout, stderr } = await runtime.call('ExecSync', { container_id: id, cmd, timeout: 10 })
+  if (code !== 0) throw new Error(`exec: exit code ${code}: ${stderr}`)
+  if (!stdout.toString().includes(ip)) throw new Error(`exec: the container has not the address of its pod: ${stdout}`)
+  for (const line of stdout.toString().trim().split('\n')) console.log(`  exec: ${line.trim()}`)
+  const { stats } = await runtime.call('ContainerStats', { container_id: id })
+  const cpuMs = Number(stats.cpu.usage_core_nano_seconds.value) / 1e6
+  const memoryKib = Number(stats.memory.working_set_bytes.value) / 1024
+  if (!(cpuMs > 0) || !(memoryKib > 0)) throw new Error(`stats: ${JSON.stringify(stats)}`)
+  console.log(`  stats: ${cpuMs.toFixed(0)} ms of CPU time, ${memoryKib.toFixed(0)} KiB of memory`)
+}
+
+/** The container has ended while the daemon was away: with its exit code, its time, and a log that lacks nothing. */
+async function ended() {
+  const [{ container }] = JSON.parse(readFileSync(memory, 'utf8'))
+  const { status } = await runtime.call('ContainerStatus', { container_id: container.id })
+  if (status.state !== 'CONTAINER_EXITED' || status.exit_code !== COUNTER_EXIT) {
+    throw new Error(`container ${container.id}: ${status.state} with exit code ${status.exit_code}`)
+  }
+  const numbers = logLines(container.log).map((line) => Number(/line (\d+)$/.exec(line)?.[1]))
+  const missing = numbers.findIndex((number, index) => number !== index + 1)
+  if (missing !== -1) throw new Error(`log: after line ${missing} comes ${numbers[missing]}`)
+  console.log()
+  showTable(
+    [
+      [
+        container.id.slice(0, 13),
+        'counter',
+        'EXITED',
+        status.exit_code,
+        status.reason,
+        new Date(Number(BigInt(status.finished_at) / 1_000_000n)).toISOString(),
+        `${numbers.length} lines, all there`,
+      ],
+    ],
+    ['CONTAINER ID', 'NAME', 'STATE', 'EXIT', 'REASON', 'AT', 'LOG'],
+  )
+}
+
 /** Compares the pods that run now with those remembered. */
 async function same() {
   await daemonReady()
   const before = JSON.parse(readFileSync(memory, 'utf8'))
   for (const pod of before) {
     const { stable } = await inspect(pod.id)
-    for (const [key, value] of Object.entries(pod)) {
+    for (const [key, value] of Object.entries(pod).filter(([name]) => name !== 'container')) {
       if (!isDeepStrictEqual(stable[key], value)) {
         throw new Error(`pod ${pod.name}: ${key} was ${value} and is ${stable[key]} after the restart`)
       }
@@ -69,16 +151,24 @@ async function same() {
   )
 }
 
-/** Stops and removes the remembered pods; the daemon then has none. */
+/** Stops and removes the remembered pods, with the container and its image; the daemon then has none. */
 async function down() {
-  for (const { id } of JSON.parse(readFileSync(memory, 'utf8'))) {
+  const pods = JSON.parse(readFileSync(memory, 'utf8'))
+  const [{ container }] = pods
+  await runtime.call('StopContainer', { container_id: container.id, timeout: 10 })
+  await runtime.call('RemoveContainer', { container_id: container.id })
+  await images.call('RemoveImage', { image: { image: container.image } })
+  for (const { id } of pods) {
     await runtime.call('StopPodSandbox', { pod_sandbox_id: id })
     const { status } = await runtime.call('PodSandboxStatus', { pod_sandbox_id: id })
     if (status.state !== 'SANDBOX_NOTREADY') throw new Error(`pod ${id}: ${status.state} after StopPodSandbox`)
     await runtime.call('RemovePodSandbox', { pod_sandbox_id: id })
   }
   const { items } = await runtime.call('ListPodSandbox', {})
-  if (items.length > 0) throw new Error(`pods are left: ${items.map(({ id }) => id).join(', ')}`)
+  const { containers } = await runtime.call('ListContainers', {})
+  const { images: left } = await images.call('ListImages', {})
+  const all = [...items, ...containers, ...left].map(({ id }) => id)
+  if (all.length > 0) throw new Error(`pods, containers or images are left: ${all.join(', ')}`)
 }
 
 /** After a failure: removes whatever pods the daemon has, and goes on when one of them cannot be removed. */
@@ -116,17 +206,24 @@ function rows() {
 
 async function runPod(name) {
   const began = performance.now()
-  const { pod_sandbox_id: id } = await runtime.call('RunPodSandbox', {
-    config: {
-      metadata: { name, uid: `${name}-uid`, namespace: 'default', attempt: 0 },
-      hostname: name,
-      log_directory: join(dir, 'logs', name),
-      labels: { app: 'quickstart' },
-      linux: {},
-    },
-  })
+  const { pod_sandbox_id: id } = await runtime.call('RunPodSandbox', { config: podConfig(name) })
   const totalMs = performance.now() - began
   return { ...(await inspect(id)), totalMs }
+}
+
+function podConfig(name) {
+  return {
+    metadata: { name, uid: `${name}-uid`, namespace: 'default', attempt: 0 },
+    hostname: name,
+    log_directory: join(dir, 'logs', name),
+    labels: { app: 'quickstart' },
+    linux: {},
+  }
+}
+
+/** The lines of a container's log: `TIME STREAM TAG TEXT`. */
+function logLines(path) {
+  return readFileSync(path, 'utf8').trimEnd().split('\n')
 }
 
 /** What must not change while the pod runs (`stable`), and how long the steps took that made it. */
@@ -195,17 +292,20 @@ function connect(socket) {
     oneofs: true,
     includeDirs: [protoDir],
   }
-  const packages = loadPackageDefinition(loadSync('runtime/v1/api.proto', options))
-  const client = new packages.runtime.v1.RuntimeService(`unix://${socket}`, credentials.createInsecure(), {
-    // The daemon is killed and started again between calls; the default waits up to two minutes before it tries again.
-    'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.max_reconnect_backoff_ms': 200,
-  })
-  const call = (method, request) =>
-    new Promise((resolve, reject) => {
-      client[method](request, { deadline: Date.now() + CALL_MS }, (error, response) =>
-        error ? reject(new Error(`${method}: ${error.message}`)) : resolve(response),
-      )
+  const { v1 } = loadPackageDefinition(loadSync('runtime/v1/api.proto', options)).runtime
+  const service = (Client) => {
+    const client = new Client(`unix://${socket}`, credentials.createInsecure(), {
+      // The daemon is killed and started again between calls; the default waits up to two minutes before it tries again.
+      'grpc.initial_reconnect_backoff_ms': 100,
+      'grpc.max_reconnect_backoff_ms': 200,
     })
-  return { call, close: () => client.close() }
+    const call = (method, request) =>
+      new Promise((resolve, reject) => {
+        client[method](request, { deadline: Date.now() + CALL_MS }, (error, response) =>
+          error ? reject(new Error(`${method}: ${error.message}`)) : resolve(response),
+        )
+      })
+    return { call, close: () => client.close() }
+  }
+  return { runtime: service(v1.RuntimeService), images: service(v1.ImageService) }
 }

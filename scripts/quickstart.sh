@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Shows in a minute what sandboxerd does: two pods, a ping, a kill -9, the same two pods, and nothing left behind.
+# Shows in a minute what sandboxerd does: two pods, a ping, a container from a registry, a kill -9, all of it unharmed,
+# and nothing left behind.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 usage "usage: quickstart.sh
 Installs what is missing and builds; starts a daemon of its own in a new directory; runs two pods and shows what happened;
-pings one from the other; kills the daemon with kill -9 and starts it again; shows the same pods; stops and removes them;
-and shows that nothing is left on the machine. Ends non-zero when any of this does not happen, and cleans up in any case." "$@"
+pings one from the other; pulls an image from a registry of its own and runs a container with it; kills the daemon with
+kill -9, ends the container meanwhile, and starts the daemon again; shows the same pods, and the container's exit code and
+log; stops and removes all of it; and shows that nothing is left on the machine. Ends non-zero when any of this does not happen, and cleans up in any case." "$@"
 
 need_root
 "$REPO/scripts/setup.sh"
@@ -15,6 +17,7 @@ dir=$(mktemp -d /tmp/sandboxerd-quickstart.XXXXXX)
 log=$(mktemp /tmp/sandboxerd-quickstart-log.XXXXXX)
 readonly dir log
 daemon=
+registry=
 passed=no
 
 step() { printf '\n== %s\n' "$*"; }
@@ -22,8 +25,45 @@ client() { node "$REPO/scripts/quickstart.mjs" "$@" "$dir"; }
 pods() { jq -r "$1" "$dir/quickstart.json"; }
 
 start_daemon() {
-  "$REPO/scripts/dev.sh" "$dir" >>"$log" 2>&1 &
+  "$REPO/scripts/dev.sh" "$dir" --set images.registries_conf="$dir/registries.conf" >>"$log" 2>&1 &
   daemon=$!
+}
+
+# start_registry: Debian's docker-registry on a free port of the loopback, whose address is then in $registry_address.
+start_registry() {
+  local i
+  jq -n --arg storage "$dir/registry" '{ version: "0.1", log: { level: "info" }, http: { addr: "127.0.0.1:0" },
+    storage: { filesystem: { rootdirectory: $storage } } }' >"$dir/registry.json"
+  docker-registry serve "$dir/registry.json" >"$dir/registry.log" 2>&1 &
+  registry=$!
+  for ((i = 0; i < 100; i++)); do
+    registry_address=$(sed -n 's/.*listening on \(127[0-9.:]*\).*/\1/p' "$dir/registry.log")
+    [ -z "$registry_address" ] || break
+    sleep 0.1
+  done
+  [ -n "$registry_address" ] || die "docker-registry does not listen: $(cat "$dir/registry.log")"
+  printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "$registry_address" >"$dir/registries.conf"
+}
+
+stop_registry() {
+  [ -n "$registry" ] || return 0
+  # Its end needs no words of bash's.
+  { kill -KILL "$registry" && wait "$registry"; } 2>/dev/null || true
+  registry=
+}
+
+# push_image REFERENCE: makes an image of Debian's busybox and pushes it.
+push_image() {
+  local layout=$dir/layout tree=$dir/tree applet
+  mkdir -p "$tree"/{bin,etc,tmp,proc,sys,dev}
+  cp /bin/busybox "$tree/bin/"
+  for applet in sh echo sleep cat date hostname id ip ls ps uname; do ln -s busybox "$tree/bin/$applet"; done
+  printf 'root:x:0:0:root:/:/bin/sh\n' >"$tree/etc/passwd"
+  umoci init --layout "$layout"
+  umoci new --image "$layout:1"
+  umoci insert --image "$layout:1" "$tree" /
+  umoci config --image "$layout:1" --config.env PATH=/bin --config.cmd /bin/sh
+  skopeo --insecure-policy copy --quiet --dest-tls-verify=false "oci:$layout:1" "docker://$1"
 }
 
 # stop_daemon SIGNAL: returns the daemon's exit status; one that has not ended after 20 seconds is killed.
@@ -109,10 +149,11 @@ clean_up() {
   if [ "$passed" != yes ]; then
     step "FAILED; the end of the daemon's log, which is kept in $log:"
     tail -n 40 "$log"
-    mapfile -t ids < <(find "$dir"/{root,state}/sandboxes -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null | sort -u)
+    mapfile -t ids < <(find "$dir"/{root,state}/{sandboxes,containers} -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null | sort -u)
     if [ -z "$daemon" ] || ! kill -0 "$daemon" 2>/dev/null; then start_daemon; fi
     client remove-all
     stop_daemon TERM
+    stop_registry
     our_processes | while read -r pid _; do kill -KILL "$pid"; done
     our_mounts | sort -r | while IFS= read -r path; do umount -l "$path"; done
     our_cgroups | sort -r | while IFS= read -r path; do rmdir "$path"; done
@@ -122,6 +163,7 @@ clean_up() {
   else
     rm -f "$log"
   fi
+  stop_registry
   exit "$status"
 }
 
@@ -139,23 +181,42 @@ mapfile -t ids < <(pods '.[].id')
 step "ping the second pod from the first"
 nsenter --net="$(pods '.[0].netnsPath')" ping -n -c 3 -i 0.2 -w 5 "$(pods '.[1].ip')" | sed 's/^/  /'
 
-step "kill -9 sandboxerd ($daemon), and start it again"
+step "start a registry, and push an image that is made of Debian's busybox-static"
+start_registry
+push_image "$registry_address/quickstart/busybox:1"
+printf '  %s\n' "$registry_address/quickstart/busybox:1"
+
+step "pull it, and run a container with it in the first pod"
+client run "$registry_address/quickstart/busybox:1"
+mapfile -t -O ${#ids[@]} ids < <(pods '.[0].container.id')
+
+step "its log, an exec in it, and what it takes"
+client look
+
+step "kill -9 sandboxerd ($daemon), end the container, and start sandboxerd again"
 stop_daemon KILL || true
+lines=$(wc -l <"$(pods '.[0].container.log')")
+sleep 0.5
+[ "$(wc -l <"$(pods '.[0].container.log')")" -gt "$lines" ] || die "the container did not go on without the daemon"
+printf '  the container has gone on without the daemon, and is asked to end\n'
+kill -TERM "$(pods '.[0].container.pid')"
 for pid in $(pods '.[].pid'); do
   kill -0 "$pid" || die "process $pid of a pod did not outlive the daemon"
 done
 start_daemon
 client same
+client ended
 
-step "stop and remove the pods, and end sandboxerd"
-pids=$(pods '.[].pid')
+step "stop and remove all of it, and end sandboxerd"
+pids=$(pods '.[].pid, .[0].container.pid')
 client down
+stop_registry
 stop_daemon TERM || die "sandboxerd ended with exit code $? on SIGTERM"
 
 step "what is left?"
 leaks=0
 pods_alive() { for pid in $pids; do [ ! -e "/proc/$pid" ] || grep -H '^State' "/proc/$pid/status"; done; }
-nothing_left "pod processes" pods_alive
+nothing_left "pods and containers" pods_alive
 nothing_left "other processes" our_processes
 nothing_left "mounts" our_mounts
 nothing_left "files and netns" our_files

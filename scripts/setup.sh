@@ -9,9 +9,9 @@ Does only what is missing, and says nothing when nothing is." "$@"
 
 # What sandboxerd runs.
 readonly PACKAGES=(crun runc conmon containernetworking-plugins catatonit golang-github-containers-common
-  iproute2 iptables procps util-linux skopeo containers-storage umoci)
+  iproute2 iptables procps util-linux skopeo containers-storage)
 # What only the quickstart, the tests and the bench take besides: a registry, something to put into images, and tools.
-readonly TRY_PACKAGES=(docker-registry busybox-static zstd openssl iputils-ping jq)
+readonly TRY_PACKAGES=(docker-registry busybox-static umoci zstd openssl iputils-ping jq)
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 

@@ -92,6 +92,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
       executor,
       failpoints,
       ended: (container, process) => this.#exits.watch(container, process),
+      killing: (container) => this.#exits.killing(container),
     })
     this.#recovery = new Recovery(options, { ...deps, executor })
   }

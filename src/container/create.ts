@@ -4,6 +4,7 @@ import { sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { Group } from '../core/group.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
+import type { ContainerRecord } from '../executor/types.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { ImageRootfs, ImageView } from '../image/types.ts'
 import type { Directories } from '../lifecycle/directories.ts'
@@ -64,6 +65,7 @@ export class CreateSequence {
   readonly #deps: CreateDeps
   readonly #paths: ContainerPaths
   #container: Container | undefined
+  #planned: ContainerRecord | undefined
 
   constructor(plan: CreatePlan, steps: Steps, observer: CreateObserver, options: CreateOptions, deps: CreateDeps) {
     this.#plan = plan
@@ -86,18 +88,19 @@ export class CreateSequence {
    */
   async run(signal: AbortSignal): Promise<Container> {
     const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> => this.#steps.run(name, signal, work)
-    const resources = await step('updateContainerConfig', () => this.#planResources())
-    const entries = containerIntents(resources, this.#plan.metadata.id, this.#options.bootId)
-    let container: Container
     try {
-      container = await step('recordIntent', () => this.#insert(entries))
+      const resources = await step('updateContainerConfig', () => this.#planResources())
+      const entries = containerIntents(resources, this.#plan.metadata.id, this.#options.bootId)
+      const container = await step('recordIntent', () => this.#insert(entries))
+      await this.#make(container, resources, entries, signal)
+      return container
     } catch (error) {
       // Planning took note of it; nothing of it was made.
-      if (!this.#container) await this.#deps.executor.delete(resources.executed, AbortSignal.timeout(FORGET_MS))
+      if (this.#planned && !this.#container) {
+        await this.#deps.executor.delete(this.#planned, AbortSignal.timeout(FORGET_MS))
+      }
       throw error
     }
-    await this.#make(container, resources, entries, signal)
-    return container
   }
 
   async #make(
@@ -135,6 +138,7 @@ export class CreateSequence {
       bundleDir: this.#paths.stateDir,
       cgroupsPath: this.#deps.bundles.cgroupsPath(metadata.id, pod),
     })
+    this.#planned = executed
     return planResources(metadata.config, this.#paths, executed)
   }
 

@@ -7,6 +7,7 @@ import type { ProcessIdentity } from '../host/process.ts'
 import { CONTAINER_KIND } from '../store/ledger.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
+import { notBefore } from './status.ts'
 
 export interface ExitRecorderDeps {
   readonly executor: ConmonExecutor
@@ -25,6 +26,7 @@ export class ExitRecorder {
   readonly #deps: ExitRecorderDeps
   /** Resolves, for each container whose end is watched for, when that end is on record. */
   readonly #watched = new Map<string, Promise<void>>()
+  readonly #killed = new WeakSet<Container>()
 
   constructor(deps: ExitRecorderDeps) {
     this.#deps = deps
@@ -44,6 +46,11 @@ export class ExitRecorder {
     return forgotten
   }
 
+  /** From now on its end is our doing: that memory ran out in its cgroup before is not why it ended. */
+  killing(container: Container): void {
+    this.#killed.add(container)
+  }
+
   /** An end that came before the start was on record is told after it. */
   started(container: Container): void {
     if (container.status.exit) this.#deps.onEnded(container)
@@ -56,11 +63,12 @@ export class ExitRecorder {
     const record = executed.parse(entry.record)
     const exit = await executor.wait(record, process, signal)
     // Read before the cgroup is removed, which waits for this.
-    const oomKilled = await executor.oomKilled(record, exit)
+    const oomKilled = !this.#killed.has(container) && (await executor.oomKilled(record, exit))
     // Without a pid namespace of its own, what its first process has started is still there.
     if (sharesPids(container)) await this.#killRest(container, record)
     await container.note({
-      status: (current) => (current.exit ? current : { ...current, state: 'EXITED', exit, oomKilled }),
+      status: (current) =>
+        current.exit ? current : { ...current, state: 'EXITED', exit: notBefore(exit, current.startedAtNs), oomKilled },
     })
     logger.info({ containerId: container.id, ...exit, atNs: exit.atNs.toString(), oomKilled }, 'container ended')
     if (container.status.startedAtNs > 0n) this.#deps.onEnded(container)

@@ -11,6 +11,7 @@ import { writeCheckpointArchive } from './checkpoint-archive.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
 import { type ContainerRoots, containerPaths } from './paths.ts'
+import { notBefore } from './status.ts'
 import type { ContainerResources, ExecResult } from './types.ts'
 
 export interface LiveOptions {
@@ -56,7 +57,12 @@ export class LiveOperations {
     await failpoints.hit('container-start.start.after', limit.signal)
     await container.save({
       // It may have ended by now.
-      status: (current) => ({ ...current, startedAtNs, state: current.exit ? 'EXITED' : 'RUNNING' }),
+      status: (current) => ({
+        ...current,
+        startedAtNs,
+        state: current.exit ? 'EXITED' : 'RUNNING',
+        exit: notBefore(current.exit, startedAtNs),
+      }),
     })
     return startedAtNs
   }

@@ -8,6 +8,7 @@ import type { ProcessIdentity } from '../host/process.ts'
 import { CONTAINER_KIND } from '../store/ledger.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
+import { notBefore } from './status.ts'
 
 export interface RecoveryDeps {
   readonly executor: ConmonExecutor
@@ -99,7 +100,14 @@ export class Recovery {
   async #ended(container: Container, exit: ExitStatus, oomKilled: boolean): Promise<void> {
     const log = { containerId: container.id, ...exit, atNs: exit.atNs.toString(), oomKilled }
     this.#deps.logger.info(log, 'container ended while away')
-    await container.note({ status: (current) => ({ ...current, state: 'EXITED', exit, oomKilled }) })
+    await container.note({
+      status: (current) => ({
+        ...current,
+        state: 'EXITED',
+        exit: notBefore(exit, current.startedAtNs),
+        oomKilled,
+      }),
+    })
   }
 
   #record(container: Container): ContainerRecord | null {

@@ -86,3 +86,8 @@ export function decodeMetadata(value: unknown): ContainerMetadata {
     createdAtNs: BigInt(text('createdAtNs')),
   }
 }
+
+/** The times of files, by which ends are known, lag some milliseconds behind the clock: nothing ends before it begins. */
+export function notBefore<T extends ExitStatus | null>(exit: T, startedAtNs: bigint): T {
+  return exit && exit.atNs < startedAtNs ? { ...exit, atNs: startedAtNs } : exit
+}

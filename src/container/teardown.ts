@@ -24,6 +24,8 @@ export interface TeardownDeps {
   readonly logger: Logger
   /** Sees to it that the end of a process is watched for; resolves when it is on record. */
   readonly ended: (container: Container, process: ProcessIdentity) => Promise<void>
+  /** Told before a container is killed. */
+  readonly killing: (container: Container) => void
 }
 
 /**
@@ -52,6 +54,7 @@ export class Teardown {
       await this.#deps.failpoints.hit('container-stop.signalled')
       if (await grace.outlasts(ended)) return this.#markEnded(container)
     }
+    this.#deps.killing(container)
     this.#deps.executor.kill(process, 'SIGKILL')
     using patience = deadline(`stop container ${container.id}`, KILL_MS)
     try {

@@ -1,5 +1,5 @@
 import { status } from '@grpc/grpc-js'
-import { CodedError, type ErrorCode, errorMessage } from '../core/errors.ts'
+import { CodedError, type ErrorCode, errnoOf, errorMessage } from '../core/errors.ts'
 
 const STATUS_OF = {
   InvalidArgument: status.INVALID_ARGUMENT,
@@ -31,9 +31,14 @@ export interface StatusError extends Error {
  * one line. Never throws, and neither does grpc-js when it encodes the result.
  */
 export function toStatus(error: unknown): StatusError {
-  const code = error instanceof CodedError ? STATUS_OF[error.code] : status.INTERNAL
+  const code = error instanceof CodedError ? STATUS_OF[error.code] : codeOfErrno(errnoOf(error))
   const details = headerText(errorMessage(error))
   return Object.assign(new Error(details), { code, details })
+}
+
+/** A full disk is nobody's mistake in the program. */
+function codeOfErrno(errno: string | undefined): status {
+  return errno === 'ENOSPC' || errno === 'EDQUOT' ? status.RESOURCE_EXHAUSTED : status.INTERNAL
 }
 
 function headerText(message: string): string {

@@ -8,6 +8,7 @@ import type { Libc } from '../host/libc.ts'
 import type { RunProgram } from '../host/outcome.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { type Credentials, credentialsOf } from './credentials.ts'
+import { DiskReserve } from './disk-reserve.ts'
 import { type BothUsages, DiskUsage } from './disk-usage.ts'
 import { GarbageCollector } from './garbage-collector.ts'
 import { ImageIndex, type IndexedImage } from './image-index.ts'
@@ -55,6 +56,7 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
   readonly #tools: ImageTools
   readonly #index: ImageIndex
   readonly #usage: DiskUsage
+  readonly #reserve: DiskReserve
   readonly #garbage: GarbageCollector
   readonly #pulls = new SharedWorks<string>()
   readonly #puller: ImagePuller
@@ -76,6 +78,7 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
       { run: deps.run },
     )
     this.#index = new ImageIndex({ graph, pinned: options.pinned }, { logger: deps.logger })
+    this.#reserve = new DiskReserve({ path: join(this.#graph, 'reserve') }, deps)
     this.#usage = new DiskUsage(
       { graph, containersDir: join(root, 'containers') },
       { layers: () => this.#index.records.layers.keys(), run: deps.run },
@@ -220,6 +223,7 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
       logger.error({ error: errorMessage(error) }, 'image store cannot be read: there are no images')
       return
     }
+    await this.#reserve.fill()
     this.#garbage.want(0)
   }
 
@@ -237,7 +241,7 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
     this.#puller.noteRemoval()
     try {
       using limit = deadline(`remove image ${image}`, this.#options.pullTimeoutMs, this.#closing.signal)
-      await this.#tools.deleteImage(found.stored.id, limit.signal)
+      await this.#reserve.spendOn(() => this.#tools.deleteImage(found.stored.id, limit.signal))
       this.#deps.logger.info({ image: found.stored.names, id: found.stored.id }, 'image removed')
     } catch (error) {
       await this.#index.reload()

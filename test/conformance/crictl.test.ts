@@ -1,26 +1,12 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { runOk } from '../../src/host/run.ts'
+import { crictlOf, hasCrictl } from '../support/crictl.ts'
 import { sharedDaemon } from '../support/daemon.ts'
-import { onPath } from '../support/on-path.ts'
 
-const CRICTL = onPath('crictl')
-
-// A skipped test says nothing by itself.
-if (CRICTL === undefined) process.emitWarning('crictl is not on PATH: what it says of the daemon is not tested')
-
-describe.skipIf(CRICTL === undefined)('crictl', () => {
+describe.skipIf(!hasCrictl())('crictl', () => {
   const daemon = sharedDaemon()
-
-  const crictl = async (...args: string[]): Promise<string> => {
-    const config = join(daemon().dir, 'crictl.yaml')
-    await writeFile(config, `runtime-endpoint: unix://${join(daemon().dir, 'cri.sock')}\ntimeout: 30\n`)
-    const { stdout } = await runOk(CRICTL ?? '', ['--config', config, ...args], { timeoutMs: 40_000 })
-    return stdout.trim()
-  }
-  const json = async (...args: string[]): Promise<Record<string, unknown>> =>
-    JSON.parse(await crictl(...args)) as Record<string, unknown>
+  const crictl = crictlOf(daemon)
 
   const runp = async (name: string, labels: Record<string, string>, ...options: string[]): Promise<string> => {
     const path = join(daemon().dir, `${name}.json`)
@@ -31,7 +17,7 @@ describe.skipIf(CRICTL === undefined)('crictl', () => {
 
   it('shows the version and the state of the node', async () => {
     expect(await crictl('version')).toMatch(/RuntimeName:\s+sandboxerd[^]*RuntimeApiVersion:\s+v1/)
-    const { status, runtimeHandlers } = await json('info')
+    const { status, runtimeHandlers } = await crictl.json('info')
     expect(status).toMatchObject({
       conditions: [
         { type: 'RuntimeReady', status: true },
@@ -55,7 +41,7 @@ describe.skipIf(CRICTL === undefined)('crictl', () => {
     expect(await find('--state', 'ready', '--latest')).toEqual([second])
     expect(await find('--state', 'notready')).toEqual([])
 
-    const { status, info } = (await json('inspectp', first)) as {
+    const { status, info } = (await crictl.json('inspectp', first)) as {
       status: { state: string; network: { ip: string }; annotations: object }
       info: { pid: number; checkpoint: { valid: boolean }; runtimeSpec: { process: { args: string[] } } }
     }

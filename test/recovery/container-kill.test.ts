@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { ownDaemons, type TestDaemon } from '../support/daemon.ts'
 import { beforeAndAfter, CONTAINER_KINDS, CREATE_STEPS } from '../support/steps.ts'
@@ -7,7 +8,11 @@ const start = ownDaemons()
 
 const CREATE_POINTS = beforeAndAfter('container-create', CREATE_STEPS)
 const START_POINTS = beforeAndAfter('container-start', ['start'])
-const STOP_POINTS = ['container-stop.signalled', 'container-stop.ended']
+/** The second one is reached by a container that has to be killed. */
+const STOPS = [
+  { point: 'container-stop.signalled', onTerm: 'exit 0', code: 0 },
+  { point: 'container-stop.ended', onTerm: ':', code: 137 },
+]
 const REMOVE_POINTS = [
   'container-remove.marked',
   'container-remove.released',
@@ -68,14 +73,17 @@ describe.each(['crun-pinned', 'runc'])('kill -9 in StartContainer on %s', (handl
 })
 
 describe('kill -9 in StopContainer', () => {
-  it.each(STOP_POINTS)('at %s leaves a container that can be stopped and removed', async (point) => {
+  it.each(STOPS)('at $point leaves a container that can be stopped and removed', async ({ point, onTerm, code }) => {
     const { daemon, pod } = await prepared(point)
-    const [id, other] = [await pod.start(), await pod.start()]
-    await dies(daemon, daemon.client.containers.stop(id, 5))
+    const script = `trap "${onTerm}" TERM; while :; do sleep 0.1 & wait; done`
+    const [id, other] = [await pod.start({ command: ['/bin/sh', '-c', script] }), await pod.start()]
+    // A signal before the handler is there would be lost.
+    await sleep(300)
+    await dies(daemon, daemon.client.containers.stop(id, 1))
     await daemon.restart()
     const { containers } = daemon.client
-    await containers.stop(id, 5)
-    expect(await containers.status(id)).toMatchObject({ state: 'CONTAINER_EXITED', exit_code: 0, reason: 'Completed' })
+    await containers.stop(id, 1)
+    expect(await containers.status(id)).toMatchObject({ state: 'CONTAINER_EXITED', exit_code: code })
     expect((await containers.status(other)).state).toBe('CONTAINER_RUNNING')
     await containers.remove(id)
     expect((await containers.list()).map((container) => container.id)).toEqual([other])

@@ -1,8 +1,9 @@
-import { readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { ExecutorBench, logged, readLog, RUNTIMES } from './bench.ts'
 
+const limits = { timeoutMs: 5000 }
 let bench: ExecutorBench
 
 beforeAll(async () => {
@@ -79,6 +80,24 @@ describe.each(RUNTIMES)('the log of a container of %s', (runtime) => {
     await bench.executor.reopenLog(container.record, logPath, bench.signal)
     expect(await readFile(victim, 'utf8')).toBe('keep me')
     expect((await stat(logPath)).ino).not.toBe((await stat(victim)).ino)
+  })
+
+  it('may lack lines when the disk was full, and the container goes on', async () => {
+    const small = `${bench.dir}/small`
+    await bench.programs.runOk('/usr/bin/mkdir', ['-p', small], limits)
+    await bench.programs.runOk('/usr/bin/mount', ['-t', 'tmpfs', '-o', 'size=64k', 'small', small], limits)
+    try {
+      const script = 'yes 012345678901234567890123456789 | head -c 500000; sleep 1; echo; echo last'
+      const io = { logPath: `${small}/0.log` }
+      const container = await bench.started(runtime, { args: ['sh', '-c', script], io })
+      await expect.poll(async () => (await stat(io.logPath)).size, { timeout: 5000 }).toBe(65_536)
+      await truncate(io.logPath)
+      expect(await bench.exitCode(container)).toBe(0)
+      expect(await logged(io.logPath, 'stdout')).toMatch(/last\n$/)
+      await bench.clear()
+    } finally {
+      await bench.programs.runOk('/usr/bin/umount', [small], limits)
+    }
   })
 
   it('is never longer than its limit', async () => {
