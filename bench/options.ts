@@ -42,7 +42,7 @@ how long each took and how they compare.
   --no-containers      leave out containers
   --cycles N           whole pods with a container, 8 at a time   default: 80
   --only-containers    leave out everything else
-  --quick              --network bridge,host --concurrency 1 --killed-with none --no-reads
+  --quick              --network bridge,host --concurrency 1 --killed-with none --no-reads --no-containers
   --json FILE          write all numbers there, too
 
 In the environment:
@@ -86,7 +86,7 @@ export function parseOptions(
     rounds: numbers(values.rounds, 'rounds')[0] ?? 1,
     killedWith: killedWith === 'none' ? [] : numbers(killedWith, 'killed-with').sort((a, b) => a - b),
     reads: !values['no-reads'] && !values.quick,
-    containers: !values['no-containers'],
+    containers: values['only-containers'] || !(values['no-containers'] || values.quick),
     onlyContainers: values['only-containers'],
     cycles: numbers(values.cycles, 'cycles')[0] ?? 1,
     jsonFile: values.json,

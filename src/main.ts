@@ -53,7 +53,8 @@ async function runDaemon(
   const signal = await stop
   logger.info({ signal }, 'stopping; pods go on')
   await daemon[Symbol.asyncDispose]()
-  return 0
+  // A thread that is stuck in the kernel does not keep us.
+  process.exit(0)
 }
 
 /** Resolves with the first signal that asks us to stop; the second ends the process at once. */

@@ -1,6 +1,6 @@
 import { CodedError, invalidField } from '../core/errors.ts'
 import type { ContainerConfig__Output } from '../generated/runtime/v1/ContainerConfig.ts'
-import type { HostPath, HostPathRequest } from '../host/kernel.ts'
+import type { HostPath, HostPathRequest } from '../host/host-paths.ts'
 import { type ContainerEdits, NO_EDITS } from '../oci/container-input.ts'
 import { type CdiEdits, isQualifiedName } from './cdi-spec.ts'
 import { resolveEdits } from './edits.ts'

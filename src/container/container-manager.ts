@@ -19,6 +19,7 @@ import type { LoadedContainer } from './load.ts'
 import type { Pod, Pods } from './pods.ts'
 import { Recovery } from './recovery.ts'
 import { StopGrace } from './stop-grace.ts'
+import { hasFailed } from './status.ts'
 import { Teardown } from './teardown.ts'
 import type {
   ContainerConfig,
@@ -49,6 +50,8 @@ export class ContainerManager implements Containers, AsyncDisposable {
   readonly #options: ManagerOptions
   readonly #deps: ManagerDeps
   readonly #index = new ContainerIndex()
+  /** The containers of earlier daemons. */
+  readonly #restored = new Set<string>()
   readonly #operations: Operations
   readonly #creations: Creations
   readonly #live: LiveOperations
@@ -102,6 +105,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
     for (const { record, hasRow } of loaded) {
       const container = new Container(record, this.#deps.create.durable)
       this.#index.add(container)
+      this.#restored.add(container.id)
       this.#recovery.adopt(container)
       this.#creations.noteCreatedAt(record.metadata.createdAtNs)
       if (!hasRow) await this.#insertFound(container)
@@ -110,7 +114,8 @@ export class ContainerManager implements Containers, AsyncDisposable {
 
   /** Finds out how the restored containers are, several at a time. One that cannot be found out about delays no other. */
   async recover(): Promise<void> {
-    const waiting = this.#index.all()
+    // Requests are served meanwhile: what they make is nothing that an earlier daemon has left.
+    const waiting = this.#index.all().filter(({ id }) => this.#restored.has(id))
     const worker = async (): Promise<void> => {
       for (let next = waiting.pop(); next && !this.#closing.signal.aborted; next = waiting.pop()) {
         await this.#recoverOne(next)
@@ -124,7 +129,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
     signal: AbortSignal,
   ): Promise<string> {
     signal.throwIfAborted()
-    return this.#creations.create(this.#openPod(request.sandboxId), request.config, signal)
+    return this.#creations.create(() => this.#openPod(request.sandboxId), request.config, signal)
   }
 
   async start(id: string, signal: AbortSignal): Promise<void> {
@@ -196,14 +201,12 @@ export class ContainerManager implements Containers, AsyncDisposable {
    * @throws CodedError what the first threw that cannot be ended.
    */
   async stopPod(sandboxId: string): Promise<void> {
-    await this.#closePod(sandboxId)
-    await settleAll(this.#index.ofSandbox(sandboxId).map((container) => this.#stop(container, 0)))
+    await this.#closePod(sandboxId, (container) => this.#stop(container, 0))
   }
 
   /** Removes all containers of a sandbox. What of them cannot be released yet is owed, and keeps the sandbox on record. */
   async removePod(sandboxId: string): Promise<void> {
-    await this.#closePod(sandboxId)
-    await settleAll(this.#index.ofSandbox(sandboxId).map((container) => this.#remove(container)))
+    await this.#closePod(sandboxId, (container) => this.#remove(container))
   }
 
   /** The sandbox is gone. */
@@ -215,7 +218,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
   usersOf(imageId: string): string[] {
     return this.#index
       .all()
-      .filter(({ metadata }) => metadata.imageId === imageId)
+      .filter(({ metadata }) => metadata.imageId === imageId || metadata.mountedImageIds.includes(imageId))
       .map(({ id }) => id)
   }
 
@@ -248,9 +251,14 @@ export class ContainerManager implements Containers, AsyncDisposable {
     throw new CodedError('FailedPrecondition', `pod_sandbox_id: pod sandbox ${pod.id} is not ready`)
   }
 
-  async #closePod(sandboxId: string): Promise<void> {
+  /** Ends the containers of a sandbox, and those that are being made there; none comes to it any more. */
+  async #closePod(sandboxId: string, end: (container: Container) => Promise<unknown>): Promise<void> {
     this.#closedPods.add(sandboxId)
-    await this.#creations.settled(sandboxId)
+    this.#creations.abort(sandboxId, new CodedError('Aborted', `pod sandbox ${sandboxId} is being stopped`))
+    const visible = this.#index.ofSandbox(sandboxId).filter(({ status }) => status.visible)
+    await settleAll([...visible.map(end), this.#creations.settled(sandboxId)])
+    // What was made all the same, or could not be taken back whole.
+    await settleAll(this.#index.ofSandbox(sandboxId).map(end))
   }
 
   /** A container that is being made, or taken back, belongs to its creation: nobody else has been told of it. */
@@ -272,16 +280,18 @@ export class ContainerManager implements Containers, AsyncDisposable {
 
   async #stop(container: Container, graceMs: number): Promise<void> {
     const { id } = container
-    this.#graces.get(id)?.shorten(graceMs)
+    this.#live.interrupt(container)
+    const grace = this.#graces.get(id) ?? new StopGrace(graceMs)
+    grace.shorten(graceMs)
+    this.#graces.set(id, grace)
     await this.#operations.run(id, 'stop', async () => {
-      const grace = new StopGrace(graceMs)
-      this.#graces.set(id, grace)
       await this.#teardown.stop(container, grace).finally(() => this.#graces.delete(id))
     })
   }
 
   async #remove(container: Container): Promise<boolean> {
     const { id } = container
+    this.#live.interrupt(container)
     // A stop with a long grace period is not waited for.
     this.#graces.get(id)?.shorten(0)
     return this.#operations.run(id, 'remove', async () => {
@@ -312,6 +322,9 @@ export class ContainerManager implements Containers, AsyncDisposable {
   async #releaseOwed(id: string): Promise<boolean> {
     const container = this.#index.find(id)
     if (!container) return true
+    const { status } = container
+    // Somebody has been told of it, and has not asked for its removal.
+    if (status.visible && !status.removing && !hasFailed(status)) return true
     try {
       return await this.#remove(container)
     } catch (error) {
@@ -334,7 +347,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
   async #recoverOne(container: Container): Promise<void> {
     try {
       const hadEnded = container.status.exit !== null
-      const verdict = await this.#recovery.recover(container)
+      const verdict = await this.#operations.run(container.id, 'recover', () => this.#recovery.recover(container))
       const { process, exit } = container.status
       if (verdict === 'watch' && process) void this.#exits.watch(container, process)
       else if (verdict === 'rollback') await this.#rollback(container, 'the daemon ended while it was being created')
@@ -343,6 +356,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
     } catch (error) {
       const log = { containerId: container.id, error: errorMessage(error) }
       this.#deps.logger.error(log, 'container cannot be recovered')
+      container.quarantine(errorMessage(error))
       this.#owed.add(container.id)
     }
   }

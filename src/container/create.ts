@@ -1,5 +1,4 @@
 import { mkdir } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { Group } from '../core/group.ts'
@@ -41,8 +40,10 @@ export interface CreateDeps {
 export interface CreatePlan {
   readonly metadata: ContainerMetadata
   readonly pod: Pod
-  /** Held until the container is on record. */
+  /** This and the ones that it mounts are held until the container is on record. */
   readonly image: ImageView
+  /** The ids of images to be mounted, by the names that the request has for them. */
+  readonly mountedImages: ReadonlyMap<string, string>
 }
 
 /** Who has to know of a container before its creation has ended. */
@@ -172,8 +173,8 @@ export class CreateSequence {
     const { upper, work } = this.#paths
     await overlays.acquire({ path: rootfs, lower: images.lowerDirs(this.#plan.image.id), writable: { upper, work } })
     for (const { image, path } of imageMounts) {
-      using held = images.hold(image)
-      await overlays.acquire({ path, lower: images.lowerDirs(held.id) })
+      const id = this.#plan.mountedImages.get(image) ?? ''
+      await overlays.acquire({ path, lower: images.lowerDirs(id) })
     }
   }
 
@@ -183,13 +184,12 @@ export class CreateSequence {
     signal: AbortSignal,
   ): Promise<ProcessIdentity> {
     const { config, logPath } = this.#plan.metadata
-    // The kubelet makes it; others who create containers may not.
-    if (logPath !== '') await mkdir(dirname(logPath), { recursive: true, mode: 0o755 })
     const io = {
       terminal: config.tty,
       stdin: config.stdin,
       stdinOnce: config.stdin_once,
       logPath,
+      logRoot: this.#plan.pod.config.log_directory,
       logMaxBytes: this.#options.logMaxBytes,
     }
     const process = await this.#deps.executor.create(executed, signal, io)

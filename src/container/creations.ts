@@ -5,13 +5,15 @@ import { canonicalJson } from '../core/canonical-json.ts'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
 import type { ProcessIdentity } from '../host/process.ts'
-import type { ImageView } from '../image/types.ts'
+import type { ImageRootfs, ImageView } from '../image/types.ts'
 import { Steps } from '../lifecycle/steps.ts'
 import { stopSignalOf } from '../oci/stop-signal.ts'
 import type { Container } from './container.ts'
 import { type ContainerIndex, isListed } from './container-index.ts'
 import { type CreateDeps, type CreateOptions, type CreatePlan, CreateSequence } from './create.ts'
 import type { Pod } from './pods.ts'
+import { imagesToMount } from './resources.ts'
+import { hasFailed } from './status.ts'
 import type { ContainerConfig } from './types.ts'
 
 export interface CreationsOptions extends CreateOptions {
@@ -34,6 +36,7 @@ export interface CreationsDeps extends CreateDeps {
 interface Creation {
   readonly sandboxId: string
   readonly fingerprint: string
+  readonly controller: AbortController
   readonly promise: Promise<string>
 }
 
@@ -59,8 +62,12 @@ export class Creations {
     if (createdAtNs > this.#lastCreatedAtNs) this.#lastCreatedAtNs = createdAtNs
   }
 
-  /** See `Containers.create`. */
-  async create(pod: Pod, config: ContainerConfig, signal: AbortSignal): Promise<string> {
+  /**
+   * See `Containers.create`.
+   * @param openPod returns the sandbox, or throws when no container may come to it (any more).
+   */
+  async create(openPod: () => Pod, config: ContainerConfig, signal: AbortSignal): Promise<string> {
+    const pod = openPod()
     const name = containerName(config, pod)
     const fingerprint = canonicalJson([pod.id, config])
     const underWay = this.#underWay.get(name)
@@ -72,13 +79,21 @@ export class Creations {
     if (existing) {
       const id = await waitFor(this.#reuse(existing, fingerprint), signal)
       // Several callers may have waited for the one before to go: only the first begins anew.
-      return id ?? this.create(pod, config, signal)
+      return id ?? this.create(openPod, config, signal)
     }
-    const promise = this.#run(name, pod, config).finally(() => this.#underWay.delete(name))
+    const controller = new AbortController()
+    const promise = this.#run(name, pod, config, controller.signal).finally(() => this.#underWay.delete(name))
     // It goes on, and may fail, also when nobody waits for it any more.
     promise.catch(() => undefined)
-    this.#underWay.set(name, { sandboxId: pod.id, fingerprint, promise })
+    this.#underWay.set(name, { sandboxId: pod.id, fingerprint, controller, promise })
     return waitFor(promise, signal)
+  }
+
+  /** Gives up those that are under way in a sandbox: they fail, and are taken back. */
+  abort(sandboxId: string, reason: CodedError): void {
+    for (const creation of this.#underWay.values()) {
+      if (creation.sandboxId === sandboxId) creation.controller.abort(reason)
+    }
   }
 
   /** Resolves when those that are under way have ended, however: all, or those of one sandbox. */
@@ -88,15 +103,15 @@ export class Creations {
     await Promise.allSettled(waited.map(({ promise }) => promise))
   }
 
-  async #run(name: string, pod: Pod, config: ContainerConfig): Promise<string> {
+  async #run(name: string, pod: Pod, config: ContainerConfig, signal: AbortSignal): Promise<string> {
     const { images, failpoints, logger, index, onProcess, onCreated } = this.#deps
     const steps = new Steps('container-create', failpoints)
-    using image = images.hold(config.image?.image ?? '')
-    const plan = steps.plan('prepareContainerData', () => this.#plan(name, pod, config, image))
+    using held = new HeldImages(images)
+    const plan = steps.plan('prepareContainerData', () => this.#plan(name, pod, config, held))
     const { id } = plan.metadata
     const observer = { recorded: (container: Container) => index.add(container), created: onProcess }
     const sequence = new CreateSequence(plan, steps, observer, this.#options, this.#deps)
-    using limit = deadline(`create container ${name}`, this.#options.createTimeoutMs)
+    using limit = deadline(`create container ${name}`, this.#options.createTimeoutMs, signal)
     try {
       const container = await sequence.run(limit.signal)
       logger.info({ containerId: id, sandboxId: pod.id, name, steps: steps.timings }, 'container created')
@@ -110,7 +125,9 @@ export class Creations {
   }
 
   /** Everything that can be refused is refused here, before anything is made. */
-  #plan(name: string, pod: Pod, config: ContainerConfig, image: ImageView): CreatePlan {
+  #plan(name: string, pod: Pod, config: ContainerConfig, held: HeldImages): CreatePlan {
+    const image = held.hold(config.image?.image ?? '')
+    const mountedImages = new Map(imagesToMount(config).map((reference) => [reference, held.hold(reference).id]))
     const metadata = {
       id: randomBytes(32).toString('hex'),
       name,
@@ -118,11 +135,12 @@ export class Creations {
       config,
       imageId: image.id,
       imageRef: image.repoDigests[0] ?? image.id,
+      mountedImageIds: [...mountedImages.values()],
       logPath: logPath(pod, config),
       stopSignal: stopSignalOf(config, image.config.stopSignal),
       createdAtNs: this.#nextCreatedAt(),
     }
-    return { metadata, pod, image }
+    return { metadata, pod, image, mountedImages }
   }
 
   /** Later than any before, also when the clock was set back: callers take the youngest for the current one. */
@@ -135,9 +153,8 @@ export class Creations {
   /** The id of a container that has the name already and is what was asked for; undefined once the name is free. */
   async #reuse(existing: Container, fingerprint: string): Promise<string | undefined> {
     const { name, sandboxId, config } = existing.metadata
-    const { state, message } = existing.status
-    const isFailedCreation = message !== '' && existing.status.startedAtNs === 0n
-    if (isListed(existing) && !isFailedCreation) {
+    const { state } = existing.status
+    if (isListed(existing) && !hasFailed(existing.status)) {
       if (canonicalJson([sandboxId, config]) !== fingerprint) throw nameTaken(name, 'with another configuration')
       if (state === 'CREATED') return existing.id
       throw nameTaken(name, `and is ${state}`)
@@ -148,6 +165,26 @@ export class Creations {
       throw new CodedError('Unavailable', `container ${name}: what an earlier attempt left cannot be released yet`)
     }
     return undefined
+  }
+}
+
+/** Images that cannot be removed before this is disposed. */
+class HeldImages implements Disposable {
+  readonly #images: ImageRootfs
+  readonly #held: Disposable[] = []
+
+  constructor(images: ImageRootfs) {
+    this.#images = images
+  }
+
+  hold(reference: string): ImageView {
+    const image = this.#images.hold(reference)
+    this.#held.push(image)
+    return image
+  }
+
+  [Symbol.dispose](): void {
+    for (const image of this.#held) image[Symbol.dispose]()
   }
 }
 

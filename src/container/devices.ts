@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { posix } from 'node:path'
 import { CodedError, invalidField } from '../core/errors.ts'
-import type { HostPath, HostPathRequest } from '../host/kernel.ts'
+import type { HostPath, HostPathRequest } from '../host/host-paths.ts'
 import type { ContainerDevices } from '../oci/container-input.ts'
 import { hostDevice } from '../oci/host-device.ts'
 import type { Device, DeviceRule } from '../oci/spec.ts'

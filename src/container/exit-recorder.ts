@@ -1,9 +1,9 @@
 import type { Logger } from 'pino'
-import { deadline } from '../core/deadline.ts'
-import { errorMessage } from '../core/errors.ts'
+import { deadline, sleep } from '../core/deadline.ts'
+import { CodedError, errorMessage } from '../core/errors.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
-import type { ContainerRecord } from '../executor/types.ts'
-import type { ProcessIdentity } from '../host/process.ts'
+import type { ContainerRecord, ExitStatus } from '../executor/types.ts'
+import { isAlive, type ProcessIdentity } from '../host/process.ts'
 import { CONTAINER_KIND } from '../store/ledger.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
@@ -20,6 +20,7 @@ export interface ExitRecorderDeps {
 }
 
 const KILL_REST_MS = 2000
+const RETRY_MS = 5000
 
 /** Watches for the ends of containers, and puts them on record. */
 export class ExitRecorder {
@@ -36,14 +37,9 @@ export class ExitRecorder {
   watch(container: Container, process: ProcessIdentity): Promise<void> {
     const watched = this.#watched.get(container.id)
     if (watched) return watched
-    const ended = this.#record(container, process).catch((error: unknown) => {
-      if (this.#deps.signal.aborted) return
-      const log = { containerId: container.id, error: errorMessage(error) }
-      this.#deps.logger.error(log, 'end of container was not seen')
-    })
-    const forgotten = ended.finally(() => this.#watched.delete(container.id))
-    this.#watched.set(container.id, forgotten)
-    return forgotten
+    const ended = this.#watch(container, process).finally(() => this.#watched.delete(container.id))
+    this.#watched.set(container.id, ended)
+    return ended
   }
 
   /** From now on its end is our doing: that memory ran out in its cgroup before is not why it ended. */
@@ -56,21 +52,44 @@ export class ExitRecorder {
     if (container.status.exit) this.#deps.onEnded(container)
   }
 
+  /** What stands in the way of watching does not end a container: as long as its process lives, it is tried again. */
+  async #watch(container: Container, process: ProcessIdentity): Promise<void> {
+    const { signal, logger } = this.#deps
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      try {
+        return await this.#record(container, process)
+      } catch (error) {
+        if (signal.aborted) return
+        const log = { containerId: container.id, error: errorMessage(error) }
+        if (attempt === 0) logger.error(log, 'container cannot be watched')
+        if (!isAlive(process, process.bootId)) return this.#note(container, unknownExit(), false)
+        await sleep(RETRY_MS, signal).catch(() => undefined)
+      }
+    }
+  }
+
   async #record(container: Container, process: ProcessIdentity): Promise<void> {
-    const { executor, executed, signal, logger } = this.#deps
+    const { executor, executed, signal } = this.#deps
     const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
-    if (!entry) return
+    if (!entry) throw new CodedError('DataLoss', 'nothing of it is on record')
     const record = executed.parse(entry.record)
     const exit = await executor.wait(record, process, signal)
     // Read before the cgroup is removed, which waits for this.
     const oomKilled = !this.#killed.has(container) && (await executor.oomKilled(record, exit))
     // Without a pid namespace of its own, what its first process has started is still there.
     if (sharesPids(container)) await this.#killRest(container, record)
+    await this.#note(container, exit, oomKilled)
+  }
+
+  async #note(container: Container, exit: ExitStatus, oomKilled: boolean): Promise<void> {
     await container.note({
       status: (current) =>
         current.exit ? current : { ...current, state: 'EXITED', exit: notBefore(exit, current.startedAtNs), oomKilled },
     })
-    logger.info({ containerId: container.id, ...exit, atNs: exit.atNs.toString(), oomKilled }, 'container ended')
+    this.#deps.logger.info(
+      { containerId: container.id, ...exit, atNs: exit.atNs.toString(), oomKilled },
+      'container ended',
+    )
     if (container.status.startedAtNs > 0n) this.#deps.onEnded(container)
   }
 
@@ -84,6 +103,10 @@ export class ExitRecorder {
       this.#deps.logger.warn(log, 'processes of an ended container are left')
     }
   }
+}
+
+function unknownExit(): ExitStatus {
+  return { code: 255, atNs: BigInt(Date.now()) * 1_000_000n, reason: 'Unknown' }
 }
 
 function sharesPids({ metadata }: Container): boolean {

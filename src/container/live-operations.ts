@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { deadline } from '../core/deadline.ts'
+import { type Deadline, deadline } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
@@ -35,6 +35,7 @@ const MAX_EXEC_OUTPUT_BYTES = 16 * 1024 * 1024
 export class LiveOperations {
   readonly #options: LiveOptions
   readonly #deps: LiveDeps
+  readonly #underWay = new Map<string, Set<AbortController>>()
 
   constructor(options: LiveOptions, deps: LiveDeps) {
     this.#options = options
@@ -45,7 +46,7 @@ export class LiveOperations {
   async start(container: Container): Promise<bigint> {
     const record = this.#record(container, ['CREATED'], 'start')
     const { executor, failpoints } = this.#deps
-    using limit = deadline(`start container ${container.id}`, this.#options.timeoutMs)
+    using limit = this.#limit(container, 'start', this.#options.timeoutMs)
     await failpoints.hit('container-start.start.before', limit.signal)
     const startedAtNs = BigInt(Date.now()) * 1_000_000n
     try {
@@ -55,7 +56,7 @@ export class LiveOperations {
       throw error
     }
     await failpoints.hit('container-start.start.after', limit.signal)
-    await container.save({
+    await container.note({
       // It may have ended by now.
       status: (current) => ({
         ...current,
@@ -70,9 +71,9 @@ export class LiveOperations {
   async update(container: Container, resources: ContainerResources): Promise<void> {
     const record = this.#record(container, ['CREATED', 'RUNNING'], 'update')
     const { merged, oci } = this.#deps.bundles.update(container.status.resources, resources)
-    using limit = deadline(`update container ${container.id}`, this.#options.timeoutMs)
+    using limit = this.#limit(container, 'update', this.#options.timeoutMs)
     await this.#deps.executor.update(record, oci, limit.signal)
-    await container.save({ status: (current) => ({ ...current, resources: merged }) })
+    await container.note({ status: (current) => ({ ...current, resources: merged }) })
   }
 
   async execSync(
@@ -94,8 +95,30 @@ export class LiveOperations {
     const record = this.#record(container, ['RUNNING'], 'checkpoint')
     const budgetMs = timeoutMs || this.#options.timeoutMs
     const directory = join(containerPaths(this.#options.roots, container.id).rootDir, 'dump')
-    using limit = deadline(`checkpoint container ${container.id}`, budgetMs)
+    using limit = this.#limit(container, 'checkpoint', budgetMs)
     await writeCheckpointArchive(record, { location, directory, timeoutMs: budgetMs }, this.#deps, limit.signal)
+  }
+
+  /** Gives up what is under way with a container that is to end: nobody waits for it before that. */
+  interrupt(container: Container): void {
+    const reason = new CodedError('Aborted', `container ${container.id} is being stopped`)
+    for (const controller of this.#underWay.get(container.id) ?? []) controller.abort(reason)
+  }
+
+  #limit(container: Container, what: string, timeoutMs: number): Deadline {
+    const { id } = container
+    const controller = new AbortController()
+    const others = this.#underWay.get(id) ?? new Set()
+    this.#underWay.set(id, others.add(controller))
+    const limit = deadline(`${what} container ${id}`, timeoutMs, controller.signal)
+    return {
+      signal: limit.signal,
+      [Symbol.dispose]: () => {
+        limit[Symbol.dispose]()
+        others.delete(controller)
+        if (others.size === 0) this.#underWay.delete(id)
+      },
+    }
   }
 
   #record(container: Container, states: readonly string[], what: string): ContainerRecord {

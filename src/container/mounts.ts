@@ -1,7 +1,7 @@
 import { posix } from 'node:path'
 import { CodedError, invalidField } from '../core/errors.ts'
 import type { Mount__Output } from '../generated/runtime/v1/Mount.ts'
-import type { HostPath, HostPathRequest } from '../host/kernel.ts'
+import type { HostPath, HostPathRequest } from '../host/host-paths.ts'
 import { idMappings } from '../oci/container-namespaces.ts'
 import type { Mount } from '../oci/spec.ts'
 import { requirePropagation } from './propagation.ts'

@@ -4,7 +4,7 @@ import type { Logger } from 'pino'
 import { errorMessage } from '../core/errors.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
 import type { ContainerRecord, ExitStatus } from '../executor/types.ts'
-import type { ProcessIdentity } from '../host/process.ts'
+import { isAlive, type ProcessIdentity } from '../host/process.ts'
 import { CONTAINER_KIND } from '../store/ledger.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
@@ -74,8 +74,10 @@ export class Recovery {
     const record = this.#record(container)
     if (!record) return 'leave'
     const { executor } = this.#deps
-    const process = await executor.findProcess(record)
     const known = container.status.process
+    // One that has moved itself to another cgroup is still the one that we know.
+    const isKnownAlive = known !== null && isAlive(known, this.#bootId)
+    const process = isKnownAlive ? known : await executor.findProcess(record)
     if (process && (!known || known.startTime === process.startTime)) {
       await this.#running(container, record, process)
       return 'watch'

@@ -33,14 +33,21 @@ export function planResources(
   }
 }
 
-/** Each of them once. */
-function imagesToMount({ mounts }: Pick<ContainerConfig, 'mounts'>): string[] {
+/** The images that a container mounts, each once, as the request names them. */
+export function imagesToMount({ mounts }: Pick<ContainerConfig, 'mounts'>): string[] {
   return [...new Set(mounts.flatMap(({ image }) => (image ? [image.image] : [])))]
 }
 
-/** The ledger entries of what is about to be made, in the order of making. */
+/** The ledger entries of what is about to be made. */
 export function containerIntents(plan: ContainerResourcePlan, id: string, bootId: string): LedgerEntry[] {
-  const records = [
+  return intents(containerResources(plan), id, bootId)
+}
+
+/** What is going to be made, in that order. */
+export function containerResources(
+  plan: ContainerResourcePlan,
+): readonly { readonly kind: string; readonly record: unknown }[] {
+  return [
     ...plan.directories.map((record) => ({ kind: 'directory', record })),
     ...[plan.rootfs, ...plan.imageMounts.map(({ path }) => path)].map((path) => ({
       kind: 'overlay',
@@ -48,7 +55,6 @@ export function containerIntents(plan: ContainerResourcePlan, id: string, bootId
     })),
     { kind: CONTAINER_KIND, record: plan.executed },
   ]
-  return intents(records, id, bootId)
 }
 
 /** Mounts stay for as long as something may run on them. */

@@ -81,10 +81,16 @@ export function decodeMetadata(value: unknown): ContainerMetadata {
     config: decodeConfig(given.config),
     imageId: text('imageId'),
     imageRef: text('imageRef'),
+    mountedImageIds: Array.isArray(given.mountedImageIds) ? (given.mountedImageIds as string[]) : [],
     logPath: text('logPath'),
     stopSignal: text('stopSignal'),
     createdAtNs: BigInt(text('createdAtNs')),
   }
+}
+
+/** Whether it was never run because its creation or its start failed, and why is told. */
+export function hasFailed({ message, startedAtNs }: ContainerStatus): boolean {
+  return message !== '' && startedAtNs === 0n
 }
 
 /** The times of files, by which ends are known, lag some milliseconds behind the clock: nothing ends before it begins. */

@@ -1,23 +1,29 @@
-/** The grace period of a stop that is under way: it can be shortened, never lengthened. */
+/** The grace period of a stop that is asked for or under way: it can be shortened, never lengthened. */
 export class StopGrace {
-  #endMs: number
+  /** Before it has begun: milliseconds. */
+  #graceMs: number
+  #endMs: number | undefined
   #timer: NodeJS.Timeout | undefined
   #onEnd: (() => void) | undefined
 
   constructor(graceMs: number) {
-    this.#endMs = performance.now() + graceMs
+    this.#graceMs = graceMs
   }
 
   shorten(graceMs: number): void {
-    const endMs = performance.now() + graceMs
-    if (endMs >= this.#endMs) return
-    this.#endMs = endMs
-    if (this.#onEnd) this.#arm(this.#onEnd)
+    this.#graceMs = Math.min(this.#graceMs, graceMs)
+    if (this.#endMs === undefined) return
+    this.#endMs = Math.min(this.#endMs, performance.now() + graceMs)
+    if (this.#onEnd) this.#arm(this.#onEnd, this.#endMs)
   }
 
-  /** Resolves true when `ended` does in time, false when the period is over; rejects as `ended` does. */
+  /** Begins the period. Resolves true when `ended` does in time, false when the period is over; rejects as `ended` does. */
   async outlasts(ended: Promise<unknown>): Promise<boolean> {
-    const over = new Promise<false>((resolve) => this.#arm(() => resolve(false)))
+    const endMs = performance.now() + this.#graceMs
+    this.#endMs = endMs
+    const over = new Promise<false>((resolve) => {
+      this.#arm(() => resolve(false), endMs)
+    })
     try {
       return await Promise.race([ended.then(() => true), over])
     } finally {
@@ -26,10 +32,10 @@ export class StopGrace {
     }
   }
 
-  #arm(onEnd: () => void): void {
+  #arm(onEnd: () => void, endMs: number): void {
     clearTimeout(this.#timer)
     this.#onEnd = onEnd
     // A timer cannot be set for longer than this; who waits so long waits a little less.
-    this.#timer = setTimeout(onEnd, Math.min(Math.max(this.#endMs - performance.now(), 0), 0x7fffffff))
+    this.#timer = setTimeout(onEnd, Math.min(Math.max(endMs - performance.now(), 0), 0x7fffffff))
   }
 }

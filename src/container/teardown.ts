@@ -4,7 +4,8 @@ import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
-import type { ProcessIdentity } from '../host/process.ts'
+import type { ContainerRecord } from '../executor/types.ts'
+import { isAlive, type ProcessIdentity } from '../host/process.ts'
 import { ledgerChange, type Releaser } from '../lifecycle/release.ts'
 import { signalNumber } from '../oci/stop-signal.ts'
 import { CONTAINER_KIND } from '../store/ledger.ts'
@@ -44,8 +45,8 @@ export class Teardown {
    * @throws CodedError `FailedPrecondition` when not even SIGKILL ended it.
    */
   async stop(container: Container, grace: StopGrace): Promise<void> {
-    const { state, exit } = container.status
-    const process = exit ? null : (container.status.process ?? (await this.#findProcess(container)))
+    const { state } = container.status
+    const process = await this.#findProcess(container)
     if (!process) return this.#markEnded(container)
     const ended = this.#deps.ended(container, process)
     // One that was not started is not there to handle a signal.
@@ -58,8 +59,12 @@ export class Teardown {
     this.#deps.executor.kill(process, 'SIGKILL')
     using patience = deadline(`stop container ${container.id}`, KILL_MS)
     try {
+      // What is frozen is thawed by this, and dies only then.
+      await this.#killAll(container, patience.signal)
       await waitFor(ended, patience.signal)
     } catch (cause) {
+      // Its end may take long to be told where disks are slow.
+      if (!isAlive(process, process.bootId)) return await this.#markEnded(container)
       const why = `it is still there ${KILL_MS} ms after SIGKILL`
       throw new CodedError('FailedPrecondition', `stop container ${container.id}: ${why}`, { cause })
     }
@@ -88,12 +93,26 @@ export class Teardown {
     return false
   }
 
-  /** Of a container that is not known as it should be, something may run all the same. */
+  /** Its first process, if that lives: also of a container that is not known as it should be, something may run. */
   async #findProcess(container: Container): Promise<ProcessIdentity | null> {
+    const { process, exit } = container.status
+    if (process && isAlive(process, process.bootId)) return process
+    if (exit) return null
+    const record = this.#record(container)
+    // Of one that has just died, the end is about to be told.
+    return (record && (await this.#deps.executor.findProcess(record))) ?? process
+  }
+
+  async #killAll(container: Container, signal: AbortSignal): Promise<void> {
+    const record = this.#record(container)
+    if (record) await this.#deps.executor.killAll(record, signal)
+  }
+
+  #record(container: Container): ContainerRecord | null {
     const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
     if (!entry) return null
     try {
-      return await this.#deps.executor.findProcess(this.#deps.executed.parse(entry.record))
+      return this.#deps.executed.parse(entry.record)
     } catch (error) {
       if (!(error instanceof CodedError)) throw error
       this.#deps.logger.error({ containerId: container.id, error: errorMessage(error) }, 'record cannot be read')

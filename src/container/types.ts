@@ -36,6 +36,8 @@ export interface ContainerMetadata {
   readonly imageId: string
   /** A digest reference of the image where it has one, else its id. */
   readonly imageRef: string
+  /** The images that it mounts. */
+  readonly mountedImageIds: readonly string[]
   /** Absolute, or `''` when the container has no log. */
   readonly logPath: string
   /** The signal that asks it to end, `SIGTERM` for instance: the request's, the image's or the default. */

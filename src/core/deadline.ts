@@ -1,5 +1,8 @@
 import { CodedError } from './errors.ts'
 
+/** A timer that is set for longer fires at once. */
+const MAX_TIMER_MS = 0x7fffffff
+
 /** An abort signal with an owner: disposing it releases the timer and the tie to the parent. */
 export interface Deadline extends Disposable {
   readonly signal: AbortSignal
@@ -11,9 +14,12 @@ export interface Deadline extends Disposable {
  */
 export function deadline(what: string, timeoutMs: number, parent?: AbortSignal): Deadline {
   const controller = new AbortController()
-  const timer = setTimeout(() => {
-    controller.abort(new CodedError('DeadlineExceeded', `${what}: no end after ${timeoutMs} ms`))
-  }, timeoutMs)
+  const timer = setTimeout(
+    () => {
+      controller.abort(new CodedError('DeadlineExceeded', `${what}: no end after ${timeoutMs} ms`))
+    },
+    Math.min(timeoutMs, MAX_TIMER_MS),
+  )
   const onAbort = (): void => controller.abort(parent?.reason)
   if (parent?.aborted) onAbort()
   else parent?.addEventListener('abort', onAbort, { once: true })

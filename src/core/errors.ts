@@ -44,6 +44,8 @@ export function errorMessage(error: unknown): string {
 /** The errno name (`ENOENT`, …) of a failed system call, or undefined. */
 export function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error)) return undefined
+  // Node.js has a number in `errno`; our own calls have the name there, and in `code` the answer's.
+  if ('errno' in error && typeof error.errno === 'string') return error.errno
   return typeof error.code === 'string' ? error.code : undefined
 }
 

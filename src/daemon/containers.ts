@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { CdiDevices } from '../cdi/cdi-devices.ts'
 import type { Config } from '../config/config.ts'
-import { Bundles } from '../container/bundle.ts'
+import { type BundleDeps, Bundles } from '../container/bundle.ts'
 import { ContainerManager } from '../container/container-manager.ts'
 import { LAST_CREATED_KEY } from '../container/container.ts'
 import { ExecutedContainers } from '../container/kinds/executed.ts'
@@ -10,16 +10,20 @@ import { OverlayMounts } from '../container/kinds/overlay.ts'
 import { loadContainers } from '../container/load.ts'
 import { containerPaths, containersDir } from '../container/paths.ts'
 import type { Pods } from '../container/pods.ts'
-import { containerIntents, planResources } from '../container/resources.ts'
+import { containerResources, planResources } from '../container/resources.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import { CodedError } from '../core/errors.ts'
+import type { OwnedResource } from '../core/resource.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
 import type { SeccompProfiles } from '../executor/seccomp-profiles.ts'
 import { readCgroupLimits } from '../host/cgroup-limits.ts'
 import { readCgroupMode } from '../host/cgroup-mode.ts'
-import { Kernel } from '../host/kernel.ts'
+import { lookUpHostPaths } from '../host/host-paths.ts'
+import type { Kernel } from '../host/kernel.ts'
+import { isAlive } from '../host/process.ts'
 import type { Programs } from '../host/programs.ts'
+import { removeStrangersTree } from '../host/remove-tree.ts'
 import type { HostSecurityFacts } from '../host/security.ts'
 import type { ImageRootfs } from '../image/types.ts'
 import { Directories } from '../lifecycle/directories.ts'
@@ -45,8 +49,6 @@ export interface ContainerParts {
   readonly logger: Logger
 }
 
-/** A caller's path that takes longer to look at lies on a file system that hangs. */
-const HOST_PATH_MS = 10_000
 const RELABEL_MS = 60_000
 
 /** The containers of this node, with those of an earlier daemon taken up; what became of them is not known yet. */
@@ -57,7 +59,10 @@ export async function buildContainers(
 ): Promise<ContainerManager> {
   const { bootId, loaded, durable, executor, kernel, failpoints, logger } = given
   const roots = { root: config.root, state: config.state }
-  const directories = new Directories({ parents: [containersDir(roots.root), containersDir(roots.state)] })
+  const directories = new Directories(
+    { parents: [containersDir(roots.root), containersDir(roots.state)] },
+    { remove: (path, signal) => removeStrangersTree(path, given.programs.run, signal) },
+  )
   const overlays = new OverlayMounts(roots, { kernel })
   const executed = new ExecutedContainers(roots, { executor })
   const { releaseMs, runPodSandboxMs } = config.timeouts
@@ -65,7 +70,7 @@ export async function buildContainers(
     { budgetMs: releaseMs },
     { kinds: [directories, overlays, executed], failpoints, logger },
   )
-  const bundles = buildBundles(config, given, () => manager, parts)
+  const bundles = buildBundles(config, given, () => manager)
   const manager: ContainerManager = parts.use(
     new ContainerManager(
       {
@@ -87,20 +92,17 @@ export async function buildContainers(
       },
     ),
   )
-  const deriveResources = deriveFrom(config, bootId)
+  const deriveResources = deriveFrom(config, await overlays.listOwned())
   await manager.restore(loadContainers(loaded, { roots, bootId }, { sealer: durable.sealer, deriveResources }))
   return manager
 }
 
 function buildBundles(
   config: Config,
-  { kernel, hostSecurity, seccomp, pods, executor, programs }: ContainerParts,
+  { bootId, kernel, hostSecurity, seccomp, pods, executor, programs }: ContainerParts,
   manager: () => ContainerManager,
-  parts: CleanupStack,
 ): Bundles {
-  // A thread of their own: a path that hangs holds up only those who ask for such paths.
-  const paths = parts.use(new Kernel({ timeoutMs: HOST_PATH_MS }))
-  const hostPaths: Kernel['hostPaths'] = async (requests) => (requests.length === 0 ? [] : paths.hostPaths(requests))
+  const hostPaths: BundleDeps['hostPaths'] = async (requests) => lookUpHostPaths(requests, programs.run)
   return new Bundles(
     {
       cgroupDriver: config.cgroup.driver,
@@ -120,7 +122,9 @@ function buildBundles(
       },
       pidOf: (containerId, sandboxId) => {
         const { metadata, status } = manager().get(containerId)
-        if (metadata.sandboxId === sandboxId && status.state === 'RUNNING' && status.process) return status.process.pid
+        const { process } = status
+        const isRunning = status.state === 'RUNNING' && process !== null && isAlive(process, bootId)
+        if (metadata.sandboxId === sandboxId && isRunning) return process.pid
         const field = 'config.linux.security_context.namespace_options.target_id'
         throw new CodedError('FailedPrecondition', `${field}: ${containerId} is no running container of this pod`)
       },
@@ -128,8 +132,11 @@ function buildBundles(
   )
 }
 
-/** What a container must own of which only the id is known: places follow from the id, its cgroup is today's default. */
-function deriveFrom(config: Config, bootId: string) {
+/**
+ * What a container must own of which only the id is known: places follow from the id, its mounts are there to be seen, and
+ * its cgroup is today's default.
+ */
+function deriveFrom(config: Config, mounts: readonly OwnedResource[]) {
   return (id: string): readonly { readonly kind: string; readonly record: unknown }[] => {
     const paths = containerPaths(config, id)
     const { runtime = '', runtimeRoot = '' } = config.runtimes[config.defaultRuntimeHandler] ?? {}
@@ -141,7 +148,9 @@ function deriveFrom(config: Config, bootId: string) {
       cgroupsPath: cgroupsPath({ driver, cgroupParent: '', id }),
       ownedCgroupParents: [],
     }
-    return containerIntents({ ...planResources(EMPTY, paths, executed) }, id, bootId)
+    const own = mounts.filter(({ ownerId }) => ownerId === id).map(({ subject: path }) => path)
+    const imageMounts = own.filter((path) => path !== paths.rootfs).map((path) => ({ image: '', path }))
+    return containerResources({ ...planResources(EMPTY, paths, executed), imageMounts })
   }
 }
 

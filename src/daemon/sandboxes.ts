@@ -2,6 +2,7 @@ import type { Config } from '../config/config.ts'
 import type { PauseContainers } from '../controller/pause-container.ts'
 import type { ControllerRegistry } from '../controller/registry.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
+import { removeTree } from '../host/files.ts'
 import type { Kernel } from '../host/kernel.ts'
 import { Directories } from '../lifecycle/directories.ts'
 import type { LifecycleEvent } from '../lifecycle/events.ts'
@@ -37,7 +38,10 @@ export async function buildSandboxes(
   const { timeouts } = config
   const roots = { root: config.root, state: config.state }
   const netns = new NetnsPins({ directory: config.netnsDir }, { kernel })
-  const directories = new Directories({ parents: [sandboxesDir(roots.root), sandboxesDir(roots.state)] })
+  const directories = new Directories(
+    { parents: [sandboxesDir(roots.root), sandboxesDir(roots.state)] },
+    { remove: removeTree },
+  )
   const shm = new ShmMounts(roots, { kernel })
   const releaser = new Releaser(
     { budgetMs: timeouts.releaseMs },

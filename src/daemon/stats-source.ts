@@ -2,7 +2,7 @@ import type { Container } from '../container/container.ts'
 import type { ContainerManager } from '../container/container-manager.ts'
 import { isListed as isListedContainer } from '../container/container-index.ts'
 import { type ContainerRoots, containerPaths } from '../container/paths.ts'
-import { cgroupDirectory } from '../executor/cgroup-directory.ts'
+import { cgroupDirectory, limitsDirectory } from '../executor/cgroup-directory.ts'
 import type { ContainerRecord } from '../executor/types.ts'
 import { isListed, isReady } from '../sandbox/sandbox-index.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
@@ -13,17 +13,19 @@ import { CONTAINER_KIND } from '../store/ledger.ts'
 /** What there is to measure: what the CRI shows. */
 export function statsSource(
   deps: { readonly containers: ContainerManager; readonly sandboxes: SandboxManager },
-  options: { readonly roots: ContainerRoots; readonly systemdCgroup: boolean },
+  options: { readonly roots: ContainerRoots; readonly systemdCgroup: boolean; readonly isCgroupV2: boolean },
 ): StatsSource {
   return {
-    containers: () =>
-      deps.containers.all().flatMap((c) => (isListedContainer(c) ? [containerTarget(c, options.roots)] : [])),
+    containers: () => deps.containers.all().flatMap((c) => (isListedContainer(c) ? [containerTarget(c, options)] : [])),
     sandboxes: () =>
       deps.sandboxes.all().flatMap((s) => (isListed(s) ? [sandboxTarget(s, options.systemdCgroup)] : [])),
   }
 }
 
-function containerTarget(container: Container, roots: ContainerRoots): ContainerTarget {
+function containerTarget(
+  container: Container,
+  { roots, isCgroupV2 }: { readonly roots: ContainerRoots; readonly isCgroupV2: boolean },
+): ContainerTarget {
   const { metadata, status } = container
   const { config } = metadata
   const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
@@ -35,7 +37,7 @@ function containerTarget(container: Container, roots: ContainerRoots): Container
     annotations: config.annotations,
     image: config.image?.user_specified_image || config.image?.image || metadata.imageId,
     running: status.state === 'RUNNING',
-    cgroupPath: entry ? cgroupDirectory(entry.record as ContainerRecord) : '',
+    cgroupPath: entry ? limitsDirectory(entry.record as ContainerRecord, isCgroupV2) : '',
     pid: status.process?.pid ?? null,
     upperDir: containerPaths(roots, metadata.id).upper,
     startedAtNs: status.startedAtNs,

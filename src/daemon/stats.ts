@@ -2,6 +2,7 @@ import type { Config } from '../config/config.ts'
 import type { ContainerManager } from '../container/container-manager.ts'
 import { containersDir } from '../container/paths.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
+import { readCgroupMode } from '../host/cgroup-mode.ts'
 import type { Kernel } from '../host/kernel.ts'
 import type { Programs } from '../host/programs.ts'
 import type { SandboxManager } from '../sandbox/sandbox-manager.ts'
@@ -26,7 +27,8 @@ const READ_MS = 10_000
 export function openStats(config: Config, given: StatsParts, parts: CleanupStack): Stats {
   const { kernel, programs, logger } = given
   const reader = parts.use(new ThreadReader({ timeoutMs: READ_MS }))
-  const source = statsSource(given, { roots: config, systemdCgroup: config.cgroup.driver === 'systemd' })
+  const cgroup = { systemdCgroup: config.cgroup.driver === 'systemd', isCgroupV2: readCgroupMode() === 'v2' }
+  const source = statsSource(given, { roots: config, ...cgroup })
   return parts.use(
     new NodeStats(
       { ...config.stats, layersPath: containersDir(config.root) },

@@ -1,7 +1,8 @@
 import { access, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { sleep, waitFor } from '../core/deadline.ts'
 import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
+import { readCgroupMode } from '../host/cgroup-mode.ts'
 import { CgroupMoves } from '../host/cgroup-moves.ts'
 import { cgroupMounts, killCgroup, liftCpuQuota, oomKills, removeCgroup } from '../host/cgroup.ts'
 import { makeDirectory, readTextIfAny, removeFile, removeTree } from '../host/files.ts'
@@ -19,7 +20,7 @@ import {
 import type { Programs } from '../host/programs.ts'
 import { ociJson } from '../oci/json.ts'
 import type { Resources } from '../oci/spec.ts'
-import { cgroupDirectory } from './cgroup-directory.ts'
+import { cgroupDirectory, limitsDirectory } from './cgroup-directory.ts'
 import { CgroupParents } from './cgroup-parents.ts'
 import { Execs } from './exec.ts'
 import type { ExitWatch } from './exit-watch.ts'
@@ -86,8 +87,9 @@ export class ConmonExecutor {
   }): Promise<ContainerRecord> {
     this.#moves.quicken()
     // With systemd the slices above are systemd's own business.
-    const ownedCgroupParents = request.runtime.systemdCgroup ? [] : await this.#parents.plan(request.cgroupsPath)
-    const record = { ...request, ownedCgroupParents }
+    const record = request.runtime.systemdCgroup
+      ? { ...request, ownedCgroupParents: [], sliceOomKills: await this.#sliceOomKills(request) }
+      : { ...request, ownedCgroupParents: await this.#parents.plan(request.cgroupsPath) }
     this.adopt(record)
     return record
   }
@@ -105,7 +107,7 @@ export class ConmonExecutor {
    * `FailedPrecondition` or `InvalidArgument` for a log path that cannot be used.
    */
   async create(record: ContainerRecord, signal: AbortSignal, io?: ContainerIo): Promise<ProcessIdentity> {
-    if (io?.logPath) await prepareLog(this.#programs, io.logPath, signal)
+    if (io?.logPath) await prepareLog(this.#programs, io.logPath, io.logRoot ?? '', signal)
     const { id, bundleDir } = record
     const args = monitorArguments(record, this.#options.exitsDir, io)
     const answer = await this.#programs.launchMonitor(this.#options.conmonPath, args, {
@@ -186,8 +188,12 @@ export class ConmonExecutor {
   async oomKilled(record: ContainerRecord, exit: ExitStatus): Promise<boolean> {
     if (exit.code !== KILLED) return false
     const kills = await oomKills(this.#cgroupMounts, cgroupDirectory(record))
-    // Without the cgroup there is what the monitor saw, which does not tell who was killed.
-    return kills === undefined ? !(await isMissing(join(record.bundleDir, OOM_FILE))) : kills > 0
+    if (kills !== undefined) return kills > 0
+    // systemd takes the cgroup away when the last process has ended, at times before the monitor has looked into it: then
+    // the slice tells, which on v2 counts what is below it. Neither tells who was killed.
+    if (!(await isMissing(join(record.bundleDir, OOM_FILE)))) return true
+    const { sliceOomKills } = record
+    return sliceOomKills !== undefined && (await this.#sliceOomKills(record)) > sliceOomKills
   }
 
   /**
@@ -213,7 +219,8 @@ export class ConmonExecutor {
     const file = join(record.bundleDir, 'resources.json')
     await writeFile(file, ociJson(isLifted ? { ...resources, cpu } : resources), { mode: 0o600 })
     await this.#runtime(record, ['update', '--resources', file, record.id], signal)
-    if (isLifted) await liftCpuQuota(this.#cgroupMounts, cgroupDirectory(record))
+    if (!isLifted) return
+    await liftCpuQuota(this.#cgroupMounts, limitsDirectory(record, readCgroupMode() === 'v2'))
   }
 
   /**
@@ -302,6 +309,10 @@ export class ConmonExecutor {
       const id = args[args.indexOf('--cid') + 1]
       return id === undefined ? [] : [{ id, pid }]
     })
+  }
+
+  async #sliceOomKills(record: Pick<ContainerRecord, 'runtime' | 'cgroupsPath'>): Promise<number> {
+    return (await oomKills(this.#cgroupMounts, dirname(cgroupDirectory(record)))) ?? 0
   }
 
   async #ends(process: ProcessIdentity, timeoutMs: number, signal: AbortSignal): Promise<boolean> {

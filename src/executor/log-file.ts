@@ -1,6 +1,6 @@
 import { constants } from 'node:fs'
 import { open, readdir, readlink } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { deadline, sleep } from '../core/deadline.ts'
 import { CodedError, errnoOf } from '../core/errors.ts'
 import type { ProcessIdentity } from '../host/process.ts'
@@ -21,7 +21,7 @@ const REOPEN = '2 0 0\n'
  * @throws CodedError `InvalidArgument` for a path that conmon cannot be told, `FailedPrecondition` for a link or anything
  * but a file, which may lead to, or be, what belongs to somebody else.
  */
-export async function prepareLog(programs: Programs, path: string, signal: AbortSignal): Promise<void> {
+export async function prepareLog(programs: Programs, path: string, root: string, signal: AbortSignal): Promise<void> {
   if (path.includes(':')) throw new CodedError('InvalidArgument', `log path ${path}: conmon takes none with a colon`)
   const directory = dirname(path)
   const options = { timeoutMs: TIMEOUT_MS, signal }
@@ -35,9 +35,21 @@ export async function prepareLog(programs: Programs, path: string, signal: Abort
     await programs.runOk('/usr/bin/mkdir', ['-p', '-m', '0755', '--', directory], options)
     ;[directoryType, type] = await types()
   }
-  if (directoryType === 'directory' && (type === undefined || type.startsWith('regular'))) return
+  if (directoryType === 'directory' && (type === undefined || type.startsWith('regular'))) {
+    if (root !== '' && relative(root, directory) !== '') await refuseLinks(programs, root, directory, signal)
+    return
+  }
   const what = type ?? directoryType ?? 'nothing'
   throw new CodedError('FailedPrecondition', `log path ${path}: there is a ${what} in place of a file`)
+}
+
+/** The caller may have its logs where it likes; what is below that directory may be filled by others. */
+async function refuseLinks(programs: Programs, root: string, directory: string, signal: AbortSignal): Promise<void> {
+  const options = { timeoutMs: TIMEOUT_MS, signal }
+  const { stdout } = await programs.runOk('/usr/bin/realpath', ['-z', '-e', '--', root, directory], options)
+  const [realRoot = '', realDirectory] = stdout.split('\0')
+  if (realDirectory === join(realRoot, relative(root, directory))) return
+  throw new CodedError('FailedPrecondition', `log path ${directory}: there is a link below ${root}`)
 }
 
 /** See `ConmonExecutor.reopenLog`. */

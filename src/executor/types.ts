@@ -17,6 +17,8 @@ export interface ContainerRecord {
   readonly cgroupsPath: string
   /** The ancestors of the cgroup that were not there before, the deepest first. */
   readonly ownedCgroupParents: readonly string[]
+  /** With systemd: how many processes in the slice the kernel had killed for want of memory before there was this container. */
+  readonly sliceOomKills?: number
 }
 
 /** How a process ended. */
@@ -38,6 +40,8 @@ export interface ContainerIo {
   readonly stdinOnce: boolean
   /** Absolute; `''` is no log. The monitor writes it in the CRI's format, and makes its directory where it is missing. */
   readonly logPath: string
+  /** Of the log path, the directory that is the caller's to choose; below it no link is followed. `''` is none. */
+  readonly logRoot?: string
   /** When the log would become longer, it is begun anew, and what it held is gone. 0 is no limit. */
   readonly logMaxBytes: number
 }

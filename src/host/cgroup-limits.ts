@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from '../core/errors.ts'
+import { readCgroupMode } from './cgroup-mode.ts'
 import { cgroupMounts } from './cgroup.ts'
 
 /** What the cgroup controllers of this node can limit, beside CPU time and memory. */
@@ -16,7 +17,9 @@ export function readCgroupLimits(): CgroupLimits {
   const mounts = cgroupMounts()
   const hasFile = (pattern: RegExp): boolean =>
     mounts.some((mount) => placesIn(mount).some((d) => hasEntry(d, pattern)))
-  const hasHugetlb = hasFile(/^hugetlb\./)
+  // On v2 the runtimes enable what is on offer on the way to a container; systemd knows nothing of huge pages.
+  const isOffered = readCgroupMode() === 'v2' && mounts.some((mount) => controllers(mount).includes('hugetlb'))
+  const hasHugetlb = isOffered || hasFile(/^hugetlb\./)
   return {
     hugepageSizes: hasHugetlb ? hugepageSizes() : [],
     hasSwapAccounting: hasFile(/^memory\.(?:memsw\.limit_in_bytes|swap\.max)$/),
@@ -30,6 +33,10 @@ function placesIn(mount: string): string[] {
     .map((line) => line.split(':').slice(2).join(':'))
   const children = entries(mount, true)
   return [mount, ...own.map((path) => join(mount, path)), ...children.slice(0, 1).map((name) => join(mount, name))]
+}
+
+function controllers(mount: string): string[] {
+  return readFileSync(join(mount, 'cgroup.controllers'), 'utf8').trim().split(' ')
 }
 
 function hasEntry(directory: string, pattern: RegExp): boolean {

@@ -1,21 +1,10 @@
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readlinkSync,
-  readSync,
-  realpathSync,
-  type Stats,
-  statSync,
-} from 'node:fs'
-import { CodedError, errnoOf } from '../core/errors.ts'
-import type { FileInRoot, HostPath, HostPathRequest } from './kernel.ts'
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readlinkSync, readSync } from 'node:fs'
+import { CodedError } from '../core/errors.ts'
+import type { FileInRoot } from './kernel.ts'
 import { type Libc, O_PATH, SyscallError } from './libc.ts'
 
-// Files below a root that an image or a container fills, where every name may be a link that leads out; and paths of the
-// node that a caller chose. For the kernel thread: all of it is synchronous.
+// Files below a root that an image or a container fills, where every name may be a link that leads out. For the kernel
+// thread: all of it is synchronous.
 
 /** FIFOs and devices are opened without waiting for anybody, and without becoming our terminal. */
 const OPEN_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY
@@ -68,33 +57,4 @@ function inRoot<T>(libc: Libc, root: string, path: string, flags: number, work: 
   } finally {
     closeSync(rootFd)
   }
-}
-
-const NOTHING: HostPath = { path: '', kind: 'missing', major: 0, minor: 0, mode: 0, uid: 0, gid: 0 }
-
-export function hostPath({ path, create }: HostPathRequest): HostPath {
-  try {
-    return describe(realpathSync(path))
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error
-    if (!create) return NOTHING
-    mkdirSync(path, { recursive: true, mode: 0o755 })
-    return describe(realpathSync(path))
-  }
-}
-
-function describe(path: string): HostPath {
-  const stats = statSync(path)
-  const { mode, uid, gid, rdev } = stats
-  // makedev(3) of glibc, for numbers of 32 bits.
-  const [major, minor] = [(rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xfff00)]
-  return { path, kind: kindOf(stats), major, minor, mode: mode & 0o7777, uid, gid }
-}
-
-function kindOf(stats: Stats): HostPath['kind'] {
-  if (stats.isDirectory()) return 'directory'
-  if (stats.isBlockDevice()) return 'block'
-  if (stats.isCharacterDevice()) return 'char'
-  if (stats.isFIFO()) return 'fifo'
-  return stats.isSocket() ? 'socket' : 'file'
 }

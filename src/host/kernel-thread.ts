@@ -4,7 +4,7 @@ import { basename, dirname } from 'node:path'
 import { parentPort } from 'node:worker_threads'
 import { errnoOf } from '../core/errors.ts'
 import { answerCalls } from '../core/thread.ts'
-import { hostPath, makeDirectoryInRoot, readInRoot, resolveInRoot } from './in-root.ts'
+import { makeDirectoryInRoot, readInRoot, resolveInRoot } from './in-root.ts'
 import type { KernelCalls, Namespaces, OverlayRequest, PinRequest, TmpfsRequest } from './kernel.ts'
 import {
   CLONE_FS,
@@ -81,9 +81,11 @@ function writeSysctls(sysctls: Readonly<Record<string, string>>): void {
   for (const [key, value] of Object.entries(sysctls)) writeFileSync(`/proc/sys/${key.replaceAll('.', '/')}`, value)
 }
 
+const MAX_STACKED = 32
+
 function unmount(path: string): void {
   // Several mounts may lie on one another; EINVAL says that none is left.
-  for (let i = 0; i < 32; i++) {
+  for (let i = 0; i < MAX_STACKED; i++) {
     try {
       libc.umount(path, MNT_DETACH)
     } catch (error) {
@@ -91,6 +93,7 @@ function unmount(path: string): void {
       throw error
     }
   }
+  throw new Error(`unmount ${path}: there are more than ${MAX_STACKED} mounts on it`)
 }
 
 function unpin(path: string): void {
@@ -140,7 +143,6 @@ const handlers: { readonly [M in keyof KernelCalls]: (argument: KernelCalls[M][0
   readInRoot: (request) => readInRoot(libc, request),
   resolveInRoot: (request) => resolveInRoot(libc, request),
   makeDirectoryInRoot: (request) => makeDirectoryInRoot(libc, request),
-  hostPaths: (requests) => requests.map(hostPath),
   readInNetns: ({ netns, path }) =>
     atHomeAfter(() => {
       enter({ net: netns })

@@ -39,25 +39,6 @@ export interface FileInRoot {
   readonly maxBytes: number
 }
 
-export interface HostPathRequest {
-  readonly path: string
-  /** Whether to make a directory of it when there is nothing. */
-  readonly create: boolean
-}
-
-/** What a path of the node is, links followed. */
-export interface HostPath {
-  /** Absolute, without links; `''` when there is nothing. */
-  readonly path: string
-  readonly kind: 'directory' | 'file' | 'block' | 'char' | 'fifo' | 'socket' | 'missing'
-  /** Of a device. */
-  readonly major: number
-  readonly minor: number
-  readonly mode: number
-  readonly uid: number
-  readonly gid: number
-}
-
 export interface KernelCalls {
   pin: readonly [PinRequest, void]
   unpin: readonly [string, void]
@@ -66,7 +47,6 @@ export interface KernelCalls {
   readInRoot: readonly [FileInRoot, string | null]
   resolveInRoot: readonly [{ root: string; path: string }, string]
   makeDirectoryInRoot: readonly [{ root: string; path: string }, void]
-  hostPaths: readonly [readonly HostPathRequest[], readonly HostPath[]]
   readInNetns: readonly [{ netns: string; path: string }, string]
   unmount: readonly [string, void]
   applySysctls: readonly [{ namespaces: Namespaces; sysctls: Readonly<Record<string, string>> }, void]
@@ -127,11 +107,6 @@ export class Kernel implements AsyncDisposable {
   /** Makes a directory below a root that somebody else fills, with its parents; one that is there is success. */
   async makeDirectoryInRoot(request: { readonly root: string; readonly path: string }): Promise<void> {
     await this.#call('makeDirectoryInRoot', request)
-  }
-
-  /** Looks at paths that a caller chose: for an instance of its own, since they may lie on a file system that hangs. */
-  async hostPaths(requests: readonly HostPathRequest[]): Promise<readonly HostPath[]> {
-    return this.#call('hostPaths', requests)
   }
 
   /** A file of /proc as seen from inside a pinned network namespace. */

@@ -2,20 +2,27 @@ import { readdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { CodedError, errnoOf } from '../core/errors.ts'
 import type { OwnedResource, ResourceKind } from '../core/resource.ts'
-import { makeDirectory, removeTree } from '../host/files.ts'
+import { makeDirectory } from '../host/files.ts'
 
 export interface DirectoryRecord {
   readonly path: string
 }
 
+export type RemoveDirectory = (path: string, signal: AbortSignal) => Promise<void>
+
 /** The directories of sandboxes, or of containers. A checkpoint is a file in one of them, and goes with it. */
 export class Directories implements ResourceKind<DirectoryRecord> {
   readonly kind = 'directory'
   readonly #parents: readonly string[]
+  readonly #remove: RemoveDirectory
 
-  /** @param options.parents the directories in which each owner has one of its own, named by its id. */
-  constructor(options: { readonly parents: readonly string[] }) {
+  /**
+   * @param options.parents the directories in which each owner has one of its own, named by its id.
+   * @param deps.remove removes one with all that is in it; a missing one is success.
+   */
+  constructor(options: { readonly parents: readonly string[] }, deps: { readonly remove: RemoveDirectory }) {
     this.#parents = options.parents
+    this.#remove = deps.remove
   }
 
   async acquire(record: DirectoryRecord): Promise<void> {
@@ -33,8 +40,8 @@ export class Directories implements ResourceKind<DirectoryRecord> {
     )
   }
 
-  async release(record: DirectoryRecord): Promise<void> {
-    await removeTree(record.path)
+  async release(record: DirectoryRecord, signal: AbortSignal): Promise<void> {
+    await this.#remove(record.path, signal)
   }
 
   async probe(record: DirectoryRecord): Promise<boolean> {

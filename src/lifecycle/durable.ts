@@ -80,7 +80,7 @@ export class Durable<S> {
   async delete(): Promise<void> {
     return this.#inOrder(async () => {
       const struck = this.entries.map(strikeEntry)
-      await this.#deps.store.commit([...this.#unsaved, ...struck, this.#row.remove])
+      await this.#deps.store.commit([...struck, this.#row.remove])
       this.#entries = new Map()
       this.#isDeleted = true
     })

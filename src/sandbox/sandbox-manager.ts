@@ -64,6 +64,8 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
   readonly #options: ManagerOptions
   readonly #deps: ManagerDeps
   readonly #index = new SandboxIndex()
+  /** The sandboxes of earlier daemons. */
+  readonly #restored = new Set<string>()
   readonly #operations: Operations
   readonly #owed: OwedReleases
   readonly #teardown: Teardown
@@ -93,6 +95,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     for (const { record, hasRow } of loaded) {
       const sandbox = new Sandbox(record, this.#deps.run.sandboxDeps)
       this.#index.add(sandbox)
+      this.#restored.add(sandbox.id)
       this.#recovery.adopt(sandbox)
       if (!hasRow) await this.#insertFound(sandbox)
       if (record.metadata.createdAtNs > this.#lastCreatedAtNs) this.#lastCreatedAtNs = record.metadata.createdAtNs
@@ -111,7 +114,8 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
 
   /** Finds out how the restored sandboxes are, several at a time. One that cannot be found out about delays no other. */
   async recover(): Promise<void> {
-    const waiting = this.#index.all()
+    // Requests are served meanwhile: what they make is nothing that an earlier daemon has left.
+    const waiting = this.#index.all().filter(({ id }) => this.#restored.has(id))
     const worker = async (): Promise<void> => {
       for (let sandbox = waiting.pop(); sandbox && !this.#closing.signal.aborted; sandbox = waiting.pop()) {
         await this.#recoverOne(sandbox)
@@ -321,10 +325,11 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
   }
 
   async #remove(sandbox: Sandbox): Promise<boolean> {
+    const wasListed = isListed(sandbox)
     await this.#deps.containers.removePod(sandbox.id)
     const gone = await this.#teardown.remove(sandbox)
     this.#deps.logger.info({ sandboxId: sandbox.id, gone }, 'pod sandbox removed')
-    this.#emit('DELETED', sandbox.id)
+    if (wasListed) this.#emit('DELETED', sandbox.id)
     this.#settle(sandbox, gone)
     return gone
   }

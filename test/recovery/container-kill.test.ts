@@ -120,3 +120,18 @@ describe('kill -9 again and again', () => {
     await daemon.removeListed()
   })
 })
+
+describe('a pod that is run while the daemon still recovers', () => {
+  it('is not taken for one that an earlier daemon has left', async () => {
+    const { daemon, pod } = await prepared('container-remove.marked')
+    const id = await pod.start()
+    await dies(daemon, daemon.client.containers.remove(id))
+    // The removal holds up the recovery of pods, and the new pod is not ready before that has begun.
+    await daemon.launch('release.container.before=1*delay(1000);run.save.before=1*delay(2500)')
+    const other = await TestPod.run(daemon)
+    await daemon.recovered()
+    expect((await daemon.client.status(other.id)).state).toBe('SANDBOX_READY')
+    expect(await other.prints('echo well')).toBe('well')
+    await daemon.removeListed()
+  })
+})

@@ -192,7 +192,7 @@ describe.skipIf(why !== '')(`ImageStore${why}`, () => {
     const bare = await place.open({ skopeo: '/nonexistent' })
     await expect(bare.pull({ image: pushed.ref, auth: null }, never)).rejects.toMatchObject({
       code: 'FailedPrecondition',
-      message: expect.stringContaining('/nonexistent cannot be started') as unknown,
+      message: expect.stringContaining('/nonexistent cannot be started: ENOENT') as unknown,
     })
     await bare[Symbol.asyncDispose]()
   })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { type DeviceDeps, planDevices } from '../../../src/container/devices.ts'
-import type { HostPath } from '../../../src/host/kernel.ts'
+import type { HostPath } from '../../../src/host/host-paths.ts'
 import { containerConfig, containerContext } from '../oci/container-fixtures.ts'
 import { coded } from '../oci/fixtures.ts'
 

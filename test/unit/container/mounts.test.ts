@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { type MountDeps, type MountOptions, planMounts } from '../../../src/container/mounts.ts'
-import type { HostPath, HostPathRequest } from '../../../src/host/kernel.ts'
+import type { HostPath, HostPathRequest } from '../../../src/host/host-paths.ts'
 import { containerConfig, hostMount } from '../oci/container-fixtures.ts'
 import { coded } from '../oci/fixtures.ts'
 

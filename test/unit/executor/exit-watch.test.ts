@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
@@ -25,6 +25,12 @@ function watch(id: string, facts: Partial<Watch> = {}): Watch {
   return { id, process: ended, monitor: null, onLinger, ...facts }
 }
 
+/** As conmon writes it: whole, or not at all. */
+async function ends(id: string, code: number): Promise<void> {
+  await writeFile(join(directory, `${id}.tmp`), String(code))
+  await rename(join(directory, `${id}.tmp`), join(directory, id))
+}
+
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'exits-'))
   exits = new ExitWatch({ directory, bootId }, { logger: pino({ level: 'silent' }) })
@@ -37,20 +43,20 @@ afterEach(async () => {
 
 describe('ExitWatch', () => {
   it('sees what was written before anybody watched', async () => {
-    await writeFile(join(directory, 'a'), '7')
+    await ends('a', 7)
     expect(await exits.wait(watch('a', { process: running() }), signal)).toMatchObject({ code: 7, reason: 'Exited' })
   })
 
   it('loses none of many ends that come while nobody listens', async () => {
-    const ids = Array.from({ length: 2000 }, (_, index) => `id-${index}`)
+    const ids = Array.from({ length: 1000 }, (_, index) => `id-${index}`)
     const waits = ids.map((id) => exits.wait(watch(id, { monitor: running() }), signal))
-    const writes = ids.map((id, index) => writeFile(join(directory, id), String(index % 250)))
+    const writes = ids.map((id, index) => ends(id, index % 250))
     // Long enough for a sweep to be missed, and for what the kernel queues to overflow.
     const until = performance.now() + 1200
     while (performance.now() < until);
     await Promise.all(writes)
     expect((await Promise.all(waits)).map(({ code }) => code)).toEqual(ids.map((_, index) => index % 250))
-  })
+  }, 30_000)
 
   it('gives up what has ended together with its monitor', async () => {
     const started = performance.now()
@@ -63,7 +69,7 @@ describe('ExitWatch', () => {
   it('waits for a monitor that runs, and says that something lingers', async () => {
     const wait = exits.wait(watch('a', { monitor: running() }), signal)
     await expect.poll(() => lingering, { timeout: 5000 }).toEqual(['a'])
-    await writeFile(join(directory, 'a'), '3')
+    await ends('a', 3)
     expect(await wait).toMatchObject({ code: 3, reason: 'Exited' })
     expect(lingering).toEqual(['a'])
   })

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { errnoOf } from '../../../src/core/errors.ts'
 import { loadLibc } from '../../../src/host/libc.ts'
 import { ExecError, type RunProgram } from '../../../src/host/outcome.ts'
 import { Programs } from '../../../src/host/programs.ts'
@@ -50,7 +51,8 @@ describe.each(WAYS)('%s', (_name, execute) => {
   })
 
   it('tells of a program that cannot be started', async () => {
-    expect(await failure('/no/such/program', [], { timeoutMs: 5000 })).toMatchObject({ code: 'Unavailable' })
+    const error = await failure('/no/such/program', [], { timeoutMs: 5000 })
+    expect([error.code, errnoOf(error.cause)]).toEqual(['Unavailable', 'ENOENT'])
   })
 
   it('tells of a program that a signal ended', async () => {
