@@ -52,6 +52,8 @@ export async function execRun(
   signal.throwIfAborted()
   try {
     writeFileSync(program.input.path, program.input.text, { mode: 0o600 })
+    // A daemon that was killed may have left one of that name, and it says that the command was started.
+    unlinkIfAny(program.pidPath)
     const child = start(libc, program)
     const pipes = new Set([child.stdout, child.stderr].map((fd) => readlinkSync(`/proc/self/fd/${fd}`)))
     using stdout = new OutputReader(child.stdout, program.maxOutputBytes, budget)

@@ -70,7 +70,8 @@ export class Teardown {
   /** Takes back a sandbox whose creation did not end well, and why. Returns whether nothing is left of it. */
   async rollback(sandbox: Sandbox, why: string): Promise<boolean> {
     try {
-      await this.#end(sandbox)
+      // Nobody has seen it run: what waits to be started does not listen to signals, and is not waited for.
+      await this.#end(sandbox, 0)
     } catch (error) {
       this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'sandbox cannot be ended')
     }
@@ -96,7 +97,7 @@ export class Teardown {
   }
 
   /** Ends the processes; the sandbox is STOPPED afterwards, with its exit status on record. */
-  async #end(sandbox: Sandbox): Promise<void> {
+  async #end(sandbox: Sandbox, graceMs = this.#options.stopGraceMs): Promise<void> {
     const { state, process } = sandbox.status
     const entry = sandbox.entries.find(({ kind }) => kind === 'controller')
     let hasNoProcess = process === null
@@ -105,10 +106,9 @@ export class Teardown {
       // What somebody else runs, or nobody knows how it was run, may have had one.
       hasNoProcess &&= controlled !== null && !this.#deps.registry.get(controlled.sandboxer).remote
       if (controlled) {
-        const { stopGraceMs, releaseMs } = this.#options
-        using budget = deadline(`stop sandbox ${sandbox.id}`, stopGraceMs + releaseMs)
+        using budget = deadline(`stop sandbox ${sandbox.id}`, graceMs + this.#options.releaseMs)
         const controller = this.#deps.registry.get(controlled.sandboxer)
-        await controller.stop(controlled.record, process, stopGraceMs, budget.signal)
+        await controller.stop(controlled.record, process, graceMs, budget.signal)
         using patience = deadline(`exit status of ${sandbox.id}`, EXIT_SAVED_MS)
         await Promise.race([this.#deps.exitSaved(sandbox), aborted(patience.signal)])
       }
