@@ -93,7 +93,7 @@ export class Bundles {
       planDevices(config, { hostPaths: this.#deps.hostPaths, listDirectory: (path) => readdir(path) }),
       this.#deps.cdi.resolve(config),
       this.#deps.seccomp.filter(context, capabilities.bounding, signal),
-      this.#makeVolumes(image.config.volumes, paths.rootfs, mounted),
+      this.#makeVolumes(image.config.volumes, paths.rootfs, pod, mounted),
     ])
     const spec = containerSpec({
       id: metadata.id,
@@ -168,15 +168,22 @@ export class Bundles {
   }
 
   /** An image's volumes are directories of the container. */
-  async #makeVolumes(volumes: readonly string[], root: string, mounted: Promise<void>): Promise<void> {
+  async #makeVolumes(volumes: readonly string[], root: string, pod: Pod, mounted: Promise<void>): Promise<void> {
     if (volumes.length > 0) await mounted
-    for (const path of volumes) await this.#deps.kernel.makeDirectoryInRoot({ root, path })
+    const owner = pod.userns ? { owner: pod.userns.root } : {}
+    for (const path of volumes) await this.#deps.kernel.makeDirectoryInRoot({ root, path, ...owner })
   }
 
   #namespaces(config: ContainerConfig, pod: Pod): ContainerNamespacePaths {
     const options = config.linux?.security_context?.namespace_options ?? null
     const { net, ipc, uts, pid } = this.#deps.pods.namespaces(pod.id)
-    return { net: net ?? null, ipc: ipc ?? null, uts: uts ?? null, user: null, pid: this.#pid(options, pod, pid) }
+    return {
+      net: net ?? null,
+      ipc: ipc ?? null,
+      uts: uts ?? null,
+      user: pod.userns?.path ?? null,
+      pid: this.#pid(options, pod, pid),
+    }
   }
 
   #pid(

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { chmod, chown, mkdir } from 'node:fs/promises'
 import { sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { Group } from '../core/group.ts'
@@ -138,6 +138,7 @@ export class CreateSequence {
       runtime: pod.runtime,
       bundleDir: this.#paths.stateDir,
       cgroupsPath: this.#deps.bundles.cgroupsPath(metadata.id, pod),
+      hasUserns: pod.userns !== null,
     })
     this.#planned = executed
     return planResources(metadata.config, this.#paths, executed)
@@ -156,6 +157,12 @@ export class CreateSequence {
     await Promise.all(directories.map((directory) => this.#deps.directories.acquire(directory)))
     // The container's own root directory: its users look into it.
     await Promise.all([mkdir(this.#paths.upper, { mode: 0o755 }), mkdir(this.#paths.work, { mode: 0o700 })])
+    const { userns } = this.#plan.pod
+    if (!userns) return
+    // Runtimes look the root file system up as the root of the pod, which may go through our directory, and no more.
+    const { uid, gid } = userns.root
+    await Promise.all([chown(this.#paths.upper, uid, gid), chown(this.#paths.stateDir, 0, gid)])
+    await chmod(this.#paths.stateDir, 0o710)
   }
 
   async #writeCheckpoint(entries: readonly LedgerEntry[]): Promise<void> {
@@ -171,10 +178,12 @@ export class CreateSequence {
   async #mount({ rootfs, imageMounts }: ContainerResourcePlan): Promise<void> {
     const { images, overlays } = this.#deps
     const { upper, work } = this.#paths
-    await overlays.acquire({ path: rootfs, lower: images.lowerDirs(this.#plan.image.id), writable: { upper, work } })
-    for (const { image, path } of imageMounts) {
-      const id = this.#plan.mountedImages.get(image) ?? ''
-      await overlays.acquire({ path, lower: images.lowerDirs(id) })
+    const { image, pod, mountedImages } = this.#plan
+    const userns = pod.userns ? { userns: pod.userns.path } : {}
+    await overlays.acquire({ path: rootfs, lower: images.lowerDirs(image.id), writable: { upper, work }, ...userns })
+    for (const mount of imageMounts) {
+      const id = mountedImages.get(mount.image) ?? ''
+      await overlays.acquire({ path: mount.path, lower: images.lowerDirs(id), ...userns })
     }
   }
 

@@ -1,5 +1,6 @@
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
 import type { OciRuntime } from '../executor/types.ts'
+import type { Owner } from '../host/kernel.ts'
 
 /** What containers need to know of the sandbox that they are in. */
 export interface Pod {
@@ -12,6 +13,8 @@ export interface Pod {
   readonly runtimeHandler: string
   readonly runtime: OciRuntime
   readonly hostname: string
+  /** Null in the node's user namespace. */
+  readonly userns: PodUserns | null
   /** Files and the tmpfs that its containers share. */
   readonly files: {
     readonly hostname: string
@@ -19,6 +22,14 @@ export interface Pod {
     readonly resolvConf: string
     readonly shm: string
   }
+}
+
+/** The user namespace of a pod. */
+export interface PodUserns {
+  /** Where it is pinned. */
+  readonly path: string
+  /** Whom of the node its root is. */
+  readonly root: Owner
 }
 
 /** The namespaces of a pod, as paths to join; a path that is missing is one that the pod does not have for itself. */

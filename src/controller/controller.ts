@@ -13,6 +13,8 @@ export interface SandboxSpec {
   readonly sandboxer: string
   /** Where the pod's network namespace is pinned; `''` for host-network pods. */
   readonly netnsPath: string
+  /** Where the user namespace is pinned that owns the pod's other ones; `''` for pods in the node's. */
+  readonly usernsPath: string
   /** A directory of this sandbox alone, for as long as it runs. It does not survive a reboot. */
   readonly stateDir: string
   /** The pod's /dev/shm. */

@@ -56,8 +56,7 @@ export class PauseContainers {
   /** @throws CodedError for what the pod asks for and this node cannot give; nothing is made. */
   async plan(spec: SandboxSpec): Promise<PauseRecord> {
     // What the specification would refuse is refused before anything is made. The paths matter only later.
-    const netPath = spec.netnsPath === '' ? null : spec.netnsPath
-    pauseSpec(this.#specInput(spec, { netPath }, null, '/'))
+    pauseSpec(this.#specInput(spec, joinedNamespaces(spec), null, '/'))
     const path = cgroupsPath({
       driver: this.#options.cgroupDriver,
       cgroupParent: spec.config.linux?.cgroup_parent ?? '',
@@ -68,6 +67,7 @@ export class PauseContainers {
       runtime: this.#runtime(spec.runtimeHandler),
       bundleDir: spec.stateDir,
       cgroupsPath: path,
+      hasUserns: spec.usernsPath !== '',
     })
     return { container, stopSignal: this.#options.pause().stopSignal }
   }
@@ -226,6 +226,11 @@ export class PauseContainers {
       sandboxer: spec.sandboxer,
     }
   }
+}
+
+/** What the pod has before its pause container is made. */
+export function joinedNamespaces({ netnsPath, usernsPath }: SandboxSpec): NamespacePaths {
+  return { netPath: netnsPath === '' ? null : netnsPath, ...(usernsPath === '' ? {} : { userPath: usernsPath }) }
 }
 
 /** The cgroup that the spec of a container names; without one that can be read, where ours are by default. */

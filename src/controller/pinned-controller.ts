@@ -9,7 +9,7 @@ import type { ProcessIdentity } from '../host/process.ts'
 import { type PodNamespaces, podNamespaces } from '../oci/namespaces.ts'
 import { ownedSysctls } from '../oci/sysctls.ts'
 import type { Controller, ControllerStatus, SandboxNamespaces, SandboxSpec } from './controller.ts'
-import type { PauseContainers, PauseRecord } from './pause-container.ts'
+import { joinedNamespaces, type PauseContainers, type PauseRecord } from './pause-container.ts'
 
 export interface PinnedRecord extends Readonly<Record<string, unknown>> {
   /** Where the pod's IPC namespace is pinned, or `''` when it uses the node's. */
@@ -71,7 +71,7 @@ export class PinnedController implements Controller<PinnedRecord> {
     await this.#pin(record, spec)
     if (!record.pause) return
     const namespaces = {
-      netPath: spec.netnsPath === '' ? null : spec.netnsPath,
+      ...joinedNamespaces(spec),
       ...(record.ipcPath === '' ? {} : { ipcPath: record.ipcPath }),
       ...(record.utsPath === '' ? {} : { utsPath: record.utsPath }),
     }
@@ -145,6 +145,7 @@ export class PinnedController implements Controller<PinnedRecord> {
     await this.#kernel.pin({
       create,
       enter,
+      ...(spec.usernsPath === '' ? {} : { userns: spec.usernsPath }),
       ...(record.utsPath === '' ? {} : { hostname: spec.hostname }),
       sysctls,
     })

@@ -2,7 +2,7 @@ import { dirname } from 'node:path'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { Controller, ControllerStatus, SandboxNamespaces, SandboxSpec } from './controller.ts'
-import type { PauseContainers, PauseRecord } from './pause-container.ts'
+import { joinedNamespaces, type PauseContainers, type PauseRecord } from './pause-container.ts'
 
 export type ShimRecord = PauseRecord & Readonly<Record<string, unknown>>
 
@@ -33,7 +33,7 @@ export class ShimController implements Controller<ShimRecord> {
   }
 
   async create(record: ShimRecord, spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    await this.#pauses.create(record, spec, { netPath: spec.netnsPath === '' ? null : spec.netnsPath }, signal)
+    await this.#pauses.create(record, spec, joinedNamespaces(spec), signal)
   }
 
   async start(record: ShimRecord, signal: AbortSignal): Promise<ProcessIdentity | null> {

@@ -25,6 +25,7 @@ import { collectStaleAttachments } from './cni-gc.ts'
 import { lockInstance } from './instance-lock.ts'
 import { buildNode, type Node } from './node.ts'
 import { NodeHealth } from './node-health.ts'
+import { whyNoUserNamespaces } from './userns-probe.ts'
 
 export interface DaemonDeps {
   readonly logger: Logger
@@ -117,12 +118,17 @@ export class Daemon implements AsyncDisposable {
         networks,
         counts: () => ({ ...node.sandboxes.counts(), ...node.containers.counts() }),
         features: (path, signal) => node.executor.runtimeFeatures(path, signal),
+        whyNoUserNamespaces: () =>
+          whyNoUserNamespaces(
+            { directory: join(config.root, 'userns-probe'), entered: [config.root, containersDir(config.state)] },
+            node,
+          ),
         onPodCidrs: (cidrs) => void this.#savePodCidrs(store, cidrs),
       }),
     )
-    const started = health.start()
+    // What it can do it says right from the first answer on.
+    await health.start()
     await this.#serve(node, health)
-    await started
     this.#recovered = this.#recover(node, networks)
   }
 
@@ -135,14 +141,15 @@ export class Daemon implements AsyncDisposable {
   }
 
   async #makeDirectories(): Promise<void> {
-    const { root, state, cri, sandboxer } = this.#config
+    const { root, state } = this.#config
     const rooms = [sandboxesDir, containersDir].flatMap((directoryIn) => [directoryIn(root), directoryIn(state)])
     for (const directory of [root, state, ...rooms, join(state, 'exits')]) {
       await makeDirectory(directory)
       await chmod(directory, 0o700)
     }
-    // A group that may connect has to get through to the socket.
-    if (cri.group !== '' || sandboxer.group !== '') await chmod(state, 0o711)
+    // The root of a pod's user namespace has to get through to the root file systems of its containers, and a group that
+    // may connect to the socket. What they pass is closed to them.
+    for (const directory of [root, state, containersDir(state)]) await chmod(directory, 0o711)
   }
 
   async #serve(node: Node, health: NodeHealth): Promise<void> {

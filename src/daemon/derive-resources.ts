@@ -27,6 +27,7 @@ export function deriveResources(
       { kind: 'directory', record: { path: paths.rootDir } },
       { kind: 'directory', record: { path: paths.stateDir } },
       { kind: 'shm', record: { path: paths.shm } },
+      { kind: 'userns', record: { path: paths.userns } },
       { kind: 'netns', record: netns },
       ...attachments.map((attachment) => ({ kind: 'cni', record: { attachment, result: null } })),
       ...(controlled ? [{ kind: 'controller', record: controlled }] : []),

@@ -16,6 +16,8 @@ export interface NodeHealthDeps {
   readonly counts: () => Readonly<Record<string, unknown>>
   /** What an OCI runtime can do. */
   readonly features: (runtimePath: string, signal: AbortSignal) => Promise<RuntimeFeatures>
+  /** Why the kernel cannot have pods in user namespaces; `''` when it can. */
+  readonly whyNoUserNamespaces: () => Promise<string>
   readonly onPodCidrs: (cidrs: readonly string[]) => void
 }
 
@@ -26,6 +28,7 @@ export class NodeHealth implements NodeStatus, Disposable {
   readonly #deps: NodeHealthDeps
   #runtime: Condition = { isTrue: false, reason: 'RuntimeNotChecked', message: 'the runtimes are being looked at' }
   #handlers: readonly RuntimeHandlerStatus[] = []
+  #whyNoUserNamespaces = ''
   #timer: NodeJS.Timeout | undefined
 
   constructor(config: Config, deps: NodeHealthDeps) {
@@ -56,7 +59,8 @@ export class NodeHealth implements NodeStatus, Disposable {
   }
 
   verbose(): Readonly<Record<string, unknown>> {
-    return { config: this.#config, ...this.#deps.counts() }
+    const userNamespaces = { unavailableBecause: this.#whyNoUserNamespaces }
+    return { config: this.#config, userNamespaces, ...this.#deps.counts() }
   }
 
   updatePodCidrs(cidrs: readonly string[]): void {
@@ -83,15 +87,21 @@ export class NodeHealth implements NodeStatus, Disposable {
   async #readHandlers(): Promise<RuntimeHandlerStatus[]> {
     const { runtimes, defaultRuntimeHandler } = this.#config
     const binaries = [...new Set(Object.values(runtimes).map(({ runtime }) => runtime))]
-    const features = new Map(
-      await Promise.all(binaries.map(async (path) => [path, await this.#features(path)] as const)),
-    )
-    return ['', ...Object.keys(runtimes)].map((name) => ({
-      name,
-      hasRecursiveReadOnlyMounts:
-        features.get(runtimes[name || defaultRuntimeHandler]?.runtime ?? '')?.recursiveReadOnlyMounts ?? false,
-      hasUserNamespaces: false,
-    }))
+    const [why, ...pairs] = await Promise.all([
+      this.#deps.whyNoUserNamespaces(),
+      ...binaries.map(async (path) => [path, await this.#features(path)] as const),
+    ])
+    this.#whyNoUserNamespaces = why
+    const features = new Map(pairs)
+    return ['', ...Object.keys(runtimes)].map((name) => {
+      const has = features.get(runtimes[name || defaultRuntimeHandler]?.runtime ?? '')
+      return {
+        name,
+        hasRecursiveReadOnlyMounts: has?.recursiveReadOnlyMounts ?? false,
+        // Kubelets then want the volumes of such pods mapped, too.
+        hasUserNamespaces: this.#whyNoUserNamespaces === '' && has?.userNamespaces === true && has.idMappedMounts,
+      }
+    })
   }
 
   /** One that cannot tell has none of them; whether it is there at all, the runtime condition says. */

@@ -54,6 +54,7 @@ export interface Node {
   readonly stats: Stats
   readonly events: ContainerEvents
   readonly executor: ConmonExecutor
+  readonly kernel: Kernel
 }
 
 /** Builds the parts of the node, and takes up what an earlier daemon has left on record. */
@@ -128,5 +129,5 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
   )
   const events = parts.use(new ContainerEvents({ sandboxes, containers }))
   const stats = openStats(config, { sandboxes, containers, kernel, programs, logger: log('stats') }, parts)
-  return { sandboxes, containers, images, stats, events, executor }
+  return { sandboxes, containers, images, stats, events, executor, kernel }
 }

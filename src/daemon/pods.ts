@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts'
 import type { Pod, PodNamespacePaths } from '../container/pods.ts'
 import type { ControllerRegistry } from '../controller/registry.ts'
 import { CodedError } from '../core/errors.ts'
+import { mappedRoot, userMappings } from '../oci/user-namespace.ts'
 import type { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
 import { sandboxPaths } from '../sandbox/paths.ts'
 import { hostnameFor } from '../sandbox/pod-files.ts'
@@ -19,7 +20,8 @@ export function podOf(sandbox: Sandbox, config: Config): Pod {
     throw new CodedError('Unimplemented', `run a container of handler ${handler}: its sandboxer runs them itself`)
   }
   const paths = sandboxPaths(config, id)
-  const sharesNodeIpc = metadata.config.linux?.security_context?.namespace_options?.ipc === 'NODE'
+  const options = metadata.config.linux?.security_context?.namespace_options ?? null
+  const mappings = userMappings(options)
   return {
     id,
     config: metadata.config,
@@ -31,11 +33,12 @@ export function podOf(sandbox: Sandbox, config: Config): Pod {
       systemdCgroup: config.cgroup.driver === 'systemd',
     },
     hostname: hostnameFor({ hostname: metadata.config.hostname, netMode, id, nodeHostname: nodeHostname() }),
+    userns: mappings && { path: paths.userns, root: mappedRoot(mappings) },
     files: {
       hostname: paths.hostname,
       hosts: paths.hosts,
       resolvConf: paths.resolvConf,
-      shm: sharesNodeIpc ? '/dev/shm' : paths.shm,
+      shm: options?.ipc === 'NODE' ? '/dev/shm' : paths.shm,
     },
   }
 }

@@ -11,6 +11,7 @@ import { NetnsPins } from '../netns/netns.ts'
 import { CniAttachments } from '../sandbox/kinds/cni.ts'
 import type { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
 import { ShmMounts } from '../sandbox/kinds/shm.ts'
+import { UsernsPins } from '../sandbox/kinds/userns.ts'
 import { loadSandboxes } from '../sandbox/load.ts'
 import { sandboxesDir } from '../sandbox/paths.ts'
 import { type PodContainers, SandboxManager } from '../sandbox/sandbox-manager.ts'
@@ -43,9 +44,10 @@ export async function buildSandboxes(
     { remove: removeTree },
   )
   const shm = new ShmMounts(roots, { kernel })
+  const userns = new UsernsPins(roots, { kernel })
   const releaser = new Releaser(
     { budgetMs: timeouts.releaseMs },
-    { kinds: [directories, shm, netns, new CniAttachments({ networks }), controlled], failpoints, logger },
+    { kinds: [directories, shm, userns, netns, new CniAttachments({ networks }), controlled], failpoints, logger },
   )
   const manager = parts.use(
     new SandboxManager(
@@ -68,6 +70,7 @@ export async function buildSandboxes(
           netns,
           directories,
           shm,
+          userns,
           failpoints,
           ensurePauseImage: given.ensurePauseImage,
         },

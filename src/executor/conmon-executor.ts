@@ -84,6 +84,7 @@ export class ConmonExecutor {
     runtime: OciRuntime
     bundleDir: string
     cgroupsPath: string
+    hasUserns?: boolean
   }): Promise<ContainerRecord> {
     this.#moves.quicken()
     // With systemd the slices above are systemd's own business.

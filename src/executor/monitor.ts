@@ -12,8 +12,8 @@ const MAX_SOCKET_PATH = 107
 
 /** conmon's arguments to create the container and stay with it. */
 export function monitorArguments(record: ContainerRecord, exitsDir: string, io?: ContainerIo): string[] {
-  const { id, runtime, bundleDir } = record
-  const args = ['--api-version', '1', '--cid', id, '--cuuid', id, '--runtime', runtime.path, '--bundle', bundleDir]
+  const { id, bundleDir } = record
+  const args = ['--api-version', '1', '--cid', id, '--cuuid', id, '--bundle', bundleDir]
   args.push('--container-pidfile', join(bundleDir, CONTAINER_PIDFILE))
   args.push('--conmon-pidfile', join(bundleDir, MONITOR_PIDFILE))
   args.push('--exit-dir', exitsDir, '--full-attach', '--log-level', 'warning')
@@ -24,9 +24,25 @@ export function monitorArguments(record: ContainerRecord, exitsDir: string, io?:
   if (io?.terminal) args.push('--terminal')
   if (io?.stdin) args.push('--stdin')
   if (io?.stdin && !io.stdinOnce) args.push('--leave-stdin-open')
-  args.push('--runtime-arg', `--root=${runtime.root}`)
-  if (runtime.systemdCgroup) args.push('--systemd-cgroup')
+  args.push(...runtimeArguments(record, io))
   return args
+}
+
+/**
+ * The runtime as the monitor shall call it. In a user namespace it shall not find the node's /dev/null among its standard
+ * streams, since crun (until August 2025) gives them to the root of that, whatever they are. The monitor has it for a
+ * missing input, which a pipe that nobody writes to is, too, and for the output beside a terminal, which nobody reads.
+ */
+function runtimeArguments({ runtime, hasUserns }: ContainerRecord, io: ContainerIo | undefined): readonly string[] {
+  const { path, root, systemdCgroup } = runtime
+  if (!hasUserns) {
+    return ['--runtime', path, '--runtime-arg', `--root=${root}`, ...(systemdCgroup ? ['--systemd-cgroup'] : [])]
+  }
+  const command = [path, `--root=${root}`, ...(systemdCgroup ? ['--systemd-cgroup'] : [])]
+  const input = io?.stdin && !io.terminal ? '' : ': | '
+  const output = io?.terminal ? ' >&2' : ''
+  const args = ['-c', `${input}"$0" "$@"${output}`, ...command]
+  return ['--runtime', '/bin/sh', ...args.flatMap((arg) => ['--runtime-arg', arg])]
 }
 
 /** The environment of a monitor that makes a terminal: nobody else shall be able to write where its socket is. */

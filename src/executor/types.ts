@@ -17,6 +17,8 @@ export interface ContainerRecord {
   readonly cgroupsPath: string
   /** The ancestors of the cgroup that were not there before, the deepest first. */
   readonly ownedCgroupParents: readonly string[]
+  /** Whether it is in a user namespace other than the node's. */
+  readonly hasUserns?: boolean
   /** With systemd: how many processes in the slice the kernel had killed for want of memory before there was this container. */
   readonly sliceOomKills?: number
 }

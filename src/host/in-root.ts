@@ -1,6 +1,6 @@
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readlinkSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, lchownSync, mkdirSync, openSync, readlinkSync, readSync } from 'node:fs'
 import { CodedError } from '../core/errors.ts'
-import type { FileInRoot } from './kernel.ts'
+import type { DirectoryInRoot, FileInRoot } from './kernel.ts'
 import { type Libc, O_PATH, SyscallError } from './libc.ts'
 
 // Files below a root that an image or a container fills, where every name may be a link that leads out. For the kernel
@@ -31,14 +31,16 @@ export function resolveInRoot(libc: Libc, { root, path }: { root: string; path: 
   return found
 }
 
-export function makeDirectoryInRoot(libc: Libc, { root, path }: { root: string; path: string }): void {
+export function makeDirectoryInRoot(libc: Libc, { root, path, owner }: DirectoryInRoot): void {
   const parts = path.split('/').filter((part) => part !== '' && part !== '.')
   for (let depth = 1; depth <= parts.length; depth++) {
     const exists = inRoot(libc, root, `/${parts.slice(0, depth).join('/')}`, O_PATH | constants.O_DIRECTORY, () => true)
     if (exists) continue
-    inRoot(libc, root, `/${parts.slice(0, depth - 1).join('/')}`, O_PATH | constants.O_DIRECTORY, (parent) =>
-      mkdirSync(`/proc/thread-self/fd/${parent}/${parts[depth - 1] ?? ''}`, { mode: 0o755 }),
-    )
+    inRoot(libc, root, `/${parts.slice(0, depth - 1).join('/')}`, O_PATH | constants.O_DIRECTORY, (parent) => {
+      const made = `/proc/thread-self/fd/${parent}/${parts[depth - 1] ?? ''}`
+      mkdirSync(made, { mode: 0o755 })
+      if (owner) lchownSync(made, owner.uid, owner.gid)
+    })
   }
 }
 

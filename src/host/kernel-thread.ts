@@ -1,11 +1,11 @@
-import { closeSync, mkdirSync, openSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
-import { basename, dirname } from 'node:path'
+import { join } from 'node:path'
 import { parentPort } from 'node:worker_threads'
 import { errnoOf } from '../core/errors.ts'
 import { answerCalls } from '../core/thread.ts'
 import { makeDirectoryInRoot, readInRoot, resolveInRoot } from './in-root.ts'
-import type { KernelCalls, Namespaces, OverlayRequest, PinRequest, TmpfsRequest } from './kernel.ts'
+import type { KernelCalls, Namespaces, PinRequest, TmpfsRequest, UsernsRequest } from './kernel.ts'
 import {
   CLONE_FS,
   CLONE_NEWIPC,
@@ -17,18 +17,22 @@ import {
   MS_NODEV,
   MS_NOEXEC,
   MS_NOSUID,
-  MS_RDONLY,
   SyscallError,
 } from './libc.ts'
+import { withNewNamespaces } from './namespace-program.ts'
+import { mountOverlay } from './overlay.ts'
 
 // The entry of the kernel thread: the one thread of the process that may leave the host's namespaces.
 // It enters others only inside a single call, and is back home before it answers.
 
 const libc = loadLibc()
-// A working directory of its own: see mountOverlay.
+// A working directory of its own: see overlay.ts.
 libc.unshare(CLONE_FS)
 const FLAGS = { net: CLONE_NEWNET, ipc: CLONE_NEWIPC, uts: CLONE_NEWUTS } as const
 const KINDS = ['net', 'ipc', 'uts'] as const
+type Kind = (typeof KINDS)[number]
+/** Any but 0. */
+const TRIED_ID = 65_536
 const home = KINDS.map((kind) => openSync(`/proc/thread-self/ns/${kind}`, 'r'))
 
 function atHomeAfter<T>(work: () => T): T {
@@ -57,17 +61,13 @@ function pin(request: PinRequest): void {
   const pinned: string[] = []
   try {
     atHomeAfter(() => {
-      libc.unshare(kinds.reduce((flags, kind) => flags | FLAGS[kind], 0))
+      enterNew(kinds, request)
       if (request.create.net !== undefined) libc.loopbackUp()
       if (request.hostname !== undefined) libc.sethostname(request.hostname)
-      if (request.enter) enter(request.enter)
-      writeSysctls(request.sysctls ?? {})
       for (const kind of kinds) {
         const path = request.create[kind]
         if (path === undefined) continue
-        closeSync(openSync(path, 'wx', 0o444))
-        pinned.push(path)
-        libc.mount(`/proc/thread-self/ns/${kind}`, path, null, MS_BIND, null)
+        bindNew(`/proc/thread-self/ns/${kind}`, path, pinned)
       }
     })
   } catch (error) {
@@ -76,9 +76,74 @@ function pin(request: PinRequest): void {
   }
 }
 
+/** Makes namespaces and goes there. `unshare` would have them owned by the user namespace of the thread. */
+function enterNew(kinds: readonly Kind[], { userns, enter: others = {}, sysctls = {} }: PinRequest): void {
+  if (userns === undefined) {
+    libc.unshare(kinds.reduce((flags, kind) => flags | FLAGS[kind], 0))
+    enter(others)
+    writeSysctls(sysctls)
+    return
+  }
+  const named = Object.entries(sysctls).map(([key, value]) => [sysctlPath(key), value] as const)
+  withNewNamespaces(libc, { owner: userns, kinds, net: others.net, sysctls: named }, (pid) => {
+    enter(Object.fromEntries(kinds.map((kind) => [kind, `/proc/${pid}/ns/${kind}`])))
+  })
+}
+
+function pinUserns({ path, uids, gids }: UsernsRequest): void {
+  const pinned: string[] = []
+  try {
+    withNewNamespaces(libc, 'user', (pid) => {
+      writeFileSync(`/proc/${pid}/uid_map`, mapText(uids))
+      writeFileSync(`/proc/${pid}/gid_map`, mapText(gids))
+      bindNew(`/proc/${pid}/ns/user`, path, pinned)
+    })
+  } catch (error) {
+    for (const made of pinned) unpin(made)
+    throw error
+  }
+}
+
+function tryUserns(directory: string): void {
+  const at = (name: string): string => join(directory, name)
+  const clear = (): void => {
+    unmount(at('merged'))
+    unpin(at('user'))
+    rmSync(directory, { recursive: true, force: true })
+  }
+  // What one that was killed has left.
+  clear()
+  try {
+    for (const name of ['lower/file', 'upper', 'work']) mkdirSync(at(name), { recursive: true, mode: 0o700 })
+    const ids = [{ containerID: 0, hostID: TRIED_ID, size: 1 }]
+    pinUserns({ path: at('user'), uids: ids, gids: ids })
+    const writable = { upper: at('upper'), work: at('work') }
+    mountOverlay(libc, { path: at('merged'), lower: [at('lower')], writable, userns: at('user') })
+    const { uid } = statSync(at('merged/file'))
+    if (uid !== TRIED_ID) throw new Error(`try a mount with the ids of a user namespace: root is ${uid} in it`)
+  } finally {
+    clear()
+  }
+}
+
+function mapText(ids: UsernsRequest['uids']): string {
+  return ids.map(({ containerID, hostID, size }) => `${containerID} ${hostID} ${size}\n`).join('')
+}
+
+/** @param made gets the path as soon as there is something to take back. */
+function bindNew(namespace: string, path: string, made: string[]): void {
+  closeSync(openSync(path, 'wx', 0o444))
+  made.push(path)
+  libc.mount(namespace, path, null, MS_BIND, null)
+}
+
 /** `/proc/sys` shows the namespaces of the thread that opens a file in it. */
 function writeSysctls(sysctls: Readonly<Record<string, string>>): void {
-  for (const [key, value] of Object.entries(sysctls)) writeFileSync(`/proc/sys/${key.replaceAll('.', '/')}`, value)
+  for (const [key, value] of Object.entries(sysctls)) writeFileSync(`/proc/sys/${sysctlPath(key)}`, value)
+}
+
+function sysctlPath(key: string): string {
+  return key.replaceAll('.', '/')
 }
 
 const MAX_STACKED = 32
@@ -107,39 +172,18 @@ function unpin(path: string): void {
 
 function mountTmpfs(request: TmpfsRequest): void {
   mkdirSync(request.path, { recursive: true, mode: 0o755 })
-  const data = `mode=${request.mode.toString(8)},size=${request.sizeBytes}`
+  const { uid, gid } = request.owner ?? { uid: 0, gid: 0 }
+  const data = `mode=${request.mode.toString(8)},size=${request.sizeBytes},uid=${uid},gid=${gid}`
   libc.mount('shm', request.path, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, data)
-}
-
-/** The options of a mount are one page: layers are named from the directory in which they are. */
-function mountOverlay({ path, lower, writable }: OverlayRequest): void {
-  mkdirSync(path, { recursive: true, mode: 0o755 })
-  const base = dirname(lower[0] ?? '/')
-  const layers = lower.map((layer) => (dirname(layer) === base ? basename(layer) : layer))
-  // A mount that nobody writes to wants two layers at least; what it is mounted on is empty.
-  if (!writable && layers.length === 1) layers.push(path)
-  const options = [`lowerdir=${layers.map(escapeOption).join(':')}`]
-  // `volatile`: what a container writes need not survive a crash of the node, since the container does not.
-  if (writable) {
-    options.push(`upperdir=${escapeOption(writable.upper)}`, `workdir=${escapeOption(writable.work)}`, 'volatile')
-  }
-  libc.chdir(base)
-  try {
-    libc.mount('overlay', path, 'overlay', writable ? 0 : MS_RDONLY, options.join(','))
-  } finally {
-    libc.chdir('/')
-  }
-}
-
-function escapeOption(path: string): string {
-  return path.replaceAll(/[\\,:]/g, String.raw`\$&`)
 }
 
 const handlers: { readonly [M in keyof KernelCalls]: (argument: KernelCalls[M][0]) => KernelCalls[M][1] } = {
   pin,
+  pinUserns,
+  tryUserns,
   unpin,
   mountTmpfs,
-  mountOverlay,
+  mountOverlay: (request) => mountOverlay(libc, request),
   readInRoot: (request) => readInRoot(libc, request),
   resolveInRoot: (request) => resolveInRoot(libc, request),
   makeDirectoryInRoot: (request) => makeDirectoryInRoot(libc, request),

@@ -13,15 +13,37 @@ export interface PinRequest {
   readonly create: Namespaces
   /** Existing namespaces to be in while `sysctls` are written. */
   readonly enter?: Namespaces
+  /** Where the user namespace is pinned that shall own the new ones; the node's without it. */
+  readonly userns?: string
   /** For a new UTS namespace. */
   readonly hostname?: string
   readonly sysctls?: Readonly<Record<string, string>>
+}
+
+export interface UsernsRequest {
+  readonly path: string
+  readonly uids: readonly IdRange[]
+  readonly gids: readonly IdRange[]
+}
+
+/** `size` ids of the node from `hostID` on are `containerID` and those that follow in the namespace. */
+export interface IdRange {
+  readonly containerID: number
+  readonly hostID: number
+  readonly size: number
+}
+
+export interface Owner {
+  readonly uid: number
+  readonly gid: number
 }
 
 export interface TmpfsRequest {
   readonly path: string
   readonly sizeBytes: number
   readonly mode: number
+  /** Root without it. */
+  readonly owner?: Owner
 }
 
 /** Lower directories, the topmost first; without `upper` and `work` the mount is read-only. */
@@ -30,6 +52,11 @@ export interface OverlayRequest {
   readonly path: string
   readonly lower: readonly string[]
   readonly writable?: { readonly upper: string; readonly work: string }
+  /**
+   * Where a user namespace is pinned: the files of the lower directories belong to whom it makes of their owners. Nothing
+   * of them is changed. `upper` belongs to whom it belongs.
+   */
+  readonly userns?: string
 }
 
 export interface FileInRoot {
@@ -39,14 +66,21 @@ export interface FileInRoot {
   readonly maxBytes: number
 }
 
+export interface DirectoryInRoot extends Omit<FileInRoot, 'maxBytes'> {
+  /** Of what is made; root without it. */
+  readonly owner?: Owner
+}
+
 export interface KernelCalls {
   pin: readonly [PinRequest, void]
+  pinUserns: readonly [UsernsRequest, void]
+  tryUserns: readonly [string, void]
   unpin: readonly [string, void]
   mountTmpfs: readonly [TmpfsRequest, void]
   mountOverlay: readonly [OverlayRequest, void]
   readInRoot: readonly [FileInRoot, string | null]
   resolveInRoot: readonly [{ root: string; path: string }, string]
-  makeDirectoryInRoot: readonly [{ root: string; path: string }, void]
+  makeDirectoryInRoot: readonly [DirectoryInRoot, void]
   readInNetns: readonly [{ netns: string; path: string }, string]
   unmount: readonly [string, void]
   applySysctls: readonly [{ namespaces: Namespaces; sysctls: Readonly<Record<string, string>> }, void]
@@ -61,11 +95,13 @@ export interface KernelCalls {
  * behind it fail with `Unavailable`, to be tried again on a new one.
  */
 export class Kernel implements AsyncDisposable {
-  readonly #timeoutMs: number
-  #thread: Thread<KernelCalls> | undefined
+  readonly #main: KernelThread
+  /** For what takes a program, so that nobody else waits for that; started when it is first needed. */
+  readonly #programs: KernelThread
 
   constructor(options: { readonly timeoutMs: number }) {
-    this.#timeoutMs = options.timeoutMs
+    this.#main = new KernelThread(options.timeoutMs)
+    this.#programs = new KernelThread(options.timeoutMs)
   }
 
   /**
@@ -73,22 +109,39 @@ export class Kernel implements AsyncDisposable {
    * @throws CodedError when a path exists already, or a system call fails.
    */
   async pin(request: PinRequest): Promise<void> {
-    await this.#call('pin', request)
+    await (request.userns === undefined ? this.#main : this.#programs).call('pin', request)
+  }
+
+  /**
+   * Makes a user namespace with these mappings and pins it. All or nothing.
+   * @throws CodedError when the path exists already, or the node makes none.
+   */
+  async pinUserns(request: UsernsRequest): Promise<void> {
+    await this.#programs.call('pinUserns', request)
+  }
+
+  /**
+   * Tries user namespaces and mounts with their ids in a directory, which is not there before and after, unless somebody
+   * died in between. For the start, since it holds up everybody else.
+   * @throws CodedError that says what the node, or the file system of the directory, cannot do.
+   */
+  async tryUserns(directory: string): Promise<void> {
+    await this.#main.call('tryUserns', directory)
   }
 
   /** Unmounts what is on the path, however often, and removes the file. Nothing there is success. */
   async unpin(path: string): Promise<void> {
-    await this.#call('unpin', path)
+    await this.#main.call('unpin', path)
   }
 
   /** Mounts a tmpfs (nosuid, nodev, noexec), making its directory if need be. */
   async mountTmpfs(request: TmpfsRequest): Promise<void> {
-    await this.#call('mountTmpfs', request)
+    await this.#main.call('mountTmpfs', request)
   }
 
   /** Mounts layers on one another (overlayfs). */
   async mountOverlay(request: OverlayRequest): Promise<void> {
-    await this.#call('mountOverlay', request)
+    await this.#main.call('mountOverlay', request)
   }
 
   /**
@@ -96,40 +149,58 @@ export class Kernel implements AsyncDisposable {
    * @throws CodedError `FailedPrecondition` when it is too large or no regular file.
    */
   async readInRoot(request: FileInRoot): Promise<string | null> {
-    return this.#call('readInRoot', request)
+    return this.#main.call('readInRoot', request)
   }
 
   /** Where a path below a root really is; the root must not change meanwhile. @throws CodedError `NotFound`. */
   async resolveInRoot(request: { readonly root: string; readonly path: string }): Promise<string> {
-    return this.#call('resolveInRoot', request)
+    return this.#main.call('resolveInRoot', request)
   }
 
   /** Makes a directory below a root that somebody else fills, with its parents; one that is there is success. */
-  async makeDirectoryInRoot(request: { readonly root: string; readonly path: string }): Promise<void> {
-    await this.#call('makeDirectoryInRoot', request)
+  async makeDirectoryInRoot(request: DirectoryInRoot): Promise<void> {
+    await this.#main.call('makeDirectoryInRoot', request)
   }
 
   /** A file of /proc as seen from inside a pinned network namespace. */
   async readInNetns(request: { readonly netns: string; readonly path: string }): Promise<string> {
-    return this.#call('readInNetns', request)
+    return this.#main.call('readInNetns', request)
   }
 
   /** Unmounts everything on the path, lazily. Nothing mounted is success. */
   async unmount(path: string): Promise<void> {
-    await this.#call('unmount', path)
+    await this.#main.call('unmount', path)
   }
 
   /** Writes sysctls (dotted keys) as seen from inside the given namespaces. */
   async applySysctls(namespaces: Namespaces, sysctls: Readonly<Record<string, string>>): Promise<void> {
-    await this.#call('applySysctls', { namespaces, sysctls })
+    await this.#main.call('applySysctls', { namespaces, sysctls })
   }
 
   /** The global addresses (CIDR form) of all interfaces but `lo` in a pinned network namespace. */
   async addresses(netnsPath: string): Promise<readonly string[]> {
-    return this.#call('addresses', netnsPath)
+    return this.#main.call('addresses', netnsPath)
   }
 
   /** Starts the thread, so that the first call does not have to wait for it. */
+  warmUp(): void {
+    this.#main.warmUp()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.#main[Symbol.asyncDispose](), this.#programs[Symbol.asyncDispose]()])
+  }
+}
+
+/** A thread that is started when it is first needed, and again when it was given up. */
+class KernelThread implements AsyncDisposable {
+  readonly #timeoutMs: number
+  #thread: Thread<KernelCalls> | undefined
+
+  constructor(timeoutMs: number) {
+    this.#timeoutMs = timeoutMs
+  }
+
   warmUp(): void {
     this.#running()
   }
@@ -145,7 +216,7 @@ export class Kernel implements AsyncDisposable {
     return this.#thread
   }
 
-  async #call<M extends keyof KernelCalls>(method: M, argument: KernelCalls[M][0]): Promise<KernelCalls[M][1]> {
+  async call<M extends keyof KernelCalls>(method: M, argument: KernelCalls[M][0]): Promise<KernelCalls[M][1]> {
     const thread = this.#running()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {

@@ -11,6 +11,7 @@ export const MS_NOSUID = 2
 export const MS_NODEV = 4
 export const MS_NOEXEC = 8
 export const MS_BIND = 4096
+export const MS_PRIVATE = 1 << 18
 export const MNT_DETACH = 2
 export const LOCK_EX = 2
 export const LOCK_NB = 4
@@ -36,6 +37,14 @@ const SYS_OPENAT2 = 437
 /** RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS of openat2.h. */
 const RESOLVE_IN_ROOT = 0x10 | 0x02
 const CLOSE_RANGE_CLOEXEC = 4
+const SYS_OPEN_TREE = 428
+const SYS_MOVE_MOUNT = 429
+const SYS_MOUNT_SETATTR = 442
+const AT_FDCWD = -100
+const AT_EMPTY_PATH = 0x1000
+const OPEN_TREE_CLONE = 1
+const MOVE_MOUNT_F_EMPTY_PATH = 4
+const MOUNT_ATTR_IDMAP = 0x100000
 
 /** A system call that failed; `errno` is its name, e.g. `EBUSY`. */
 export class SyscallError extends CodedError {
@@ -57,6 +66,15 @@ export interface Libc {
   setns(fd: number): void
   mount(source: string, target: string, type: string | null, flags: number, data: string | null): void
   umount(target: string, flags: number): void
+  /**
+   * A copy of what is mounted at a path, as the root of a mount that nobody sees. It goes with the descriptor, which the
+   * caller closes, unless it was moved to somewhere.
+   */
+  openTree(path: string): number
+  /** Makes a mount from {@link openTree} show its files as owned by whom a user namespace makes of their owners. */
+  mapMountIds(treeFd: number, usernsFd: number): void
+  /** Mounts what {@link openTree} has opened at a path. */
+  moveMount(treeFd: number, target: string): void
   /**
    * Opens a path as a process would for which `rootFd` is `/`: neither `..` nor a link leads out of it. Closed on exec;
    * the caller closes it.
@@ -120,6 +138,9 @@ export function loadLibc(): Libc {
   const syscall = lib.func('long syscall(long, long, long, void *, long)')
   const openat2 = lib.func('long syscall(long, int, const char *, void *, size_t)')
   const chdir = lib.func('int chdir(const char *)')
+  const openTree = lib.func('long syscall(long, int, const char *, unsigned int)')
+  const moveMount = lib.func('long syscall(long, int, const char *, int, const char *, unsigned int)')
+  const mountSetattr = lib.func('long syscall(long, int, const char *, unsigned int, void *, size_t)')
   const closeRange = lib.func('long syscall(long, unsigned int, unsigned int, int)')
   const check = (result: number, call: string, subject: string | number): number => {
     if (result < 0) throw new SyscallError(call, String(subject), errnoName(koffi.errno()))
@@ -131,6 +152,22 @@ export function loadLibc(): Libc {
     mount: (source, target, type, flags, data) =>
       void check(mount(source, target, type, flags, data), 'mount', `${source} on ${target}`),
     umount: (target, flags) => void check(umount2(target, flags), 'umount', target),
+    openTree: (path) =>
+      check(Number(openTree(SYS_OPEN_TREE, AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC)), 'open_tree', path),
+    mapMountIds: (treeFd, usernsFd) => {
+      // struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+      const attributes = Buffer.alloc(32)
+      attributes.writeBigUInt64LE(BigInt(MOUNT_ATTR_IDMAP), 0)
+      attributes.writeBigUInt64LE(BigInt(usernsFd), 24)
+      const result = mountSetattr(SYS_MOUNT_SETATTR, treeFd, '', AT_EMPTY_PATH, attributes, attributes.length)
+      check(Number(result), 'mount_setattr', 'MOUNT_ATTR_IDMAP')
+    },
+    moveMount: (treeFd, target) =>
+      void check(
+        Number(moveMount(SYS_MOVE_MOUNT, treeFd, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH)),
+        'move_mount',
+        target,
+      ),
     openInRoot: (rootFd, path, flags) => {
       // struct open_how: flags, mode, resolve.
       const how = Buffer.alloc(24)

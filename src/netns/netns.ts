@@ -28,10 +28,13 @@ export class NetnsPins implements ResourceKind<NetnsRecord> {
     return { path: join(this.#directory, PREFIX + sandboxId) }
   }
 
-  /** Makes the namespace, with `lo` up. */
-  async acquire(record: NetnsRecord): Promise<void> {
+  /**
+   * Makes the namespace, with `lo` up.
+   * @param userns where the user namespace is pinned that shall own it; null for the node's.
+   */
+  async acquire(record: NetnsRecord, userns: string | null): Promise<void> {
     await makeDirectory(this.#directory, 0o755)
-    await this.#kernel.pin({ create: { net: record.path } })
+    await this.#kernel.pin({ create: { net: record.path }, ...(userns === null ? {} : { userns }) })
   }
 
   parse(record: unknown): NetnsRecord {

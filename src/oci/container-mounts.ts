@@ -47,13 +47,14 @@ function isCovered(destination: string, mounts: readonly Mount[]): boolean {
   return mounts.some((mount) => `${destination}/`.startsWith(`${posix.resolve('/', mount.destination)}/`))
 }
 
-function sysMounts({ config, namespaces }: ContainerSpecInput): Mount[] {
+function sysMounts({ config }: ContainerSpecInput): Mount[] {
   const access = config.linux?.security_context?.privileged ? 'rw' : 'ro'
-  // The kernel mounts a new sysfs only for who owns the network namespace that it shows.
-  const isForeign = namespaces.user !== null && namespaces.net === null
-  const sys: Mount = isForeign
-    ? { destination: '/sys', type: 'bind', source: '/sys', options: ['rbind', 'nosuid', 'noexec', 'nodev', 'rro'] }
-    : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', access] }
+  const sys: Mount = {
+    destination: '/sys',
+    type: 'sysfs',
+    source: 'sysfs',
+    options: ['nosuid', 'noexec', 'nodev', access],
+  }
   const cgroup: Mount = {
     destination: '/sys/fs/cgroup',
     type: 'cgroup',

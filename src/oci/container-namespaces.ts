@@ -2,12 +2,10 @@ import { CodedError, invalidField } from '../core/errors.ts'
 import type { IDMapping__Output } from '../generated/runtime/v1/IDMapping.ts'
 import type { UserNamespace__Output } from '../generated/runtime/v1/UserNamespace.ts'
 import type { ContainerSpecInput } from './container-input.ts'
-import { namespaceEntry, NEW_NAMESPACE, ownedNamespaces } from './namespaces.ts'
-import type { IdMapping, Linux, Namespace, NamespaceType } from './spec.ts'
+import { namespaceEntry, NEW_NAMESPACE, podNamespaces } from './namespaces.ts'
+import type { Namespace, NamespaceType } from './spec.ts'
 
 const FIELD = 'config.linux.security_context.namespace_options'
-/** The kernel's limit of lines in a uid_map (user_namespaces(7)). */
-const MAX_MAPPINGS = 340
 
 /**
  * The namespaces of a container. Network, IPC and UTS are the pod's, whatever the container's own options say: it is the
@@ -19,7 +17,7 @@ const MAX_MAPPINGS = 340
 export function containerNamespaces(input: ContainerSpecInput): Namespace[] {
   const { config, podConfig, namespaces } = input
   const context = config.linux?.security_context ?? null
-  const pod = ownedNamespaces(podConfig.linux?.security_context?.namespace_options ?? null)
+  const pod = podNamespaces(podConfig.linux?.security_context?.namespace_options ?? null)
   checkPath('network', namespaces.net, pod.ownsNetwork)
   checkPath('uts', namespaces.uts, pod.ownsNetwork)
   checkPath('ipc', namespaces.ipc, pod.ownsIpc)
@@ -36,30 +34,6 @@ export function containerNamespaces(input: ContainerSpecInput): Namespace[] {
   add('user', namespaces.user)
   if (input.cgroupMode === 'v2' && !context?.privileged) list.push({ type: 'cgroup' })
   return list
-}
-
-/** `linux.uidMappings` and `gidMappings`; nothing without a user namespace. */
-export function userMappings(input: ContainerSpecInput): Pick<Linux, 'uidMappings' | 'gidMappings'> {
-  if (input.namespaces.user === null) return {}
-  const options = input.config.linux?.security_context?.namespace_options?.userns_options ?? null
-  const field = `${FIELD}.userns_options`
-  return {
-    uidMappings: idMappings(`${field}.uids`, options?.uids ?? []),
-    gidMappings: idMappings(`${field}.gids`, options?.gids ?? []),
-  }
-}
-
-/** @throws CodedError `InvalidArgument` when there are none, more than the kernel takes, or ids beyond 32 bits. */
-export function idMappings(field: string, mappings: readonly IDMapping__Output[]): IdMapping[] {
-  if (mappings.length === 0 || mappings.length > MAX_MAPPINGS) {
-    throw invalidField(field, `must be 1 to ${MAX_MAPPINGS} mappings, not ${mappings.length}`)
-  }
-  return mappings.map(({ host_id: hostID, container_id: containerID, length: size }, at) => {
-    if (size === 0 || hostID + size > 2 ** 32 || containerID + size > 2 ** 32) {
-      throw invalidField(`${field}[${at}]`, `${size} ids from ${containerID} and ${hostID} are no range of 32-bit ids`)
-    }
-    return { containerID, hostID, size }
-  })
 }
 
 function checkPath(type: string, path: string | null, isOwned: boolean): void {

@@ -3,11 +3,12 @@ import type { LinuxContainerSecurityContext__Output } from '../generated/runtime
 import { containerAnnotations } from './container-annotations.ts'
 import type { ContainerSpecInput } from './container-input.ts'
 import { containerMounts, rootfsPropagation } from './container-mounts.ts'
-import { containerNamespaces, userMappings } from './container-namespaces.ts'
+import { containerNamespaces } from './container-namespaces.ts'
 import { containerProcess } from './container-process.ts'
 import { containerResources } from './container-resources.ts'
 import { deviceRules, MASKED_PATHS, READONLY_PATHS } from './process-security.ts'
 import type { Device, DeviceRule, Linux, Mount, Spec, User } from './spec.ts'
+import { userMappings } from './user-namespace.ts'
 
 const CONTEXT = 'config.linux.security_context'
 
@@ -60,7 +61,7 @@ function containerLinux(input: ContainerSpecInput, user: User, mounts: readonly 
     ...(mountLabel === '' ? {} : { mountLabel }),
     ...(devices.length > 0 ? { devices } : {}),
     ...(propagation === undefined ? {} : { rootfsPropagation: propagation }),
-    ...userMappings(input),
+    ...userMappings(input.config.linux?.security_context?.namespace_options ?? null),
     ...(input.cdi.intelRdt === null ? {} : { intelRdt: input.cdi.intelRdt }),
   }
 }

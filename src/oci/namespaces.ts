@@ -13,6 +13,8 @@ export interface NamespacePaths {
   readonly ipcPath?: string
   /** A pinned UTS namespace to join; without it the runtime makes one. */
   readonly utsPath?: string
+  /** Where the pod's user namespace is pinned; without it the node's is used. */
+  readonly userPath?: string
 }
 
 /** Which namespaces a pod has for itself. */
@@ -20,29 +22,25 @@ export interface PodNamespaces {
   readonly ownsNetwork: boolean
   readonly ownsIpc: boolean
   readonly ownsPid: boolean
+  readonly ownsUser: boolean
 }
 
 /**
  * Reads `namespace_options`; absent means all of the pod's own, as in the CRI.
  *
- * @throws CodedError `InvalidArgument` for a mode that a sandbox cannot have. User namespaces are refused here too:
- * running the pod without one would be less isolation than was asked for.
+ * @throws CodedError `InvalidArgument` for a mode that a sandbox cannot have, or a user namespace without the others: its
+ * root may do nothing with namespaces of the node, not even mount a /proc that shows them.
  */
 export function podNamespaces(options: NamespaceOption__Output | null): PodNamespaces {
-  if ((options?.userns_options?.mode ?? 'NODE') !== 'NODE') {
-    throw invalidField(`${FIELD}.userns_options.mode`, 'user namespaces are not supported')
-  }
-  return ownedNamespaces(options)
-}
-
-/** Like {@link podNamespaces}, whatever the user namespace. */
-export function ownedNamespaces(options: NamespaceOption__Output | null): PodNamespaces {
-  return {
+  const own = {
     ownsNetwork: isOwn(`${FIELD}.network`, options?.network ?? 'POD', ['POD']),
     // A pid namespace per container (the API's name for "not shared") still gives the pause one of its own.
     ownsPid: isOwn(`${FIELD}.pid`, options?.pid ?? 'POD', ['POD', 'CONTAINER']),
     ownsIpc: isOwn(`${FIELD}.ipc`, options?.ipc ?? 'POD', ['POD']),
+    ownsUser: isOwn(`${FIELD}.userns_options.mode`, options?.userns_options?.mode ?? 'NODE', ['POD']),
   }
+  if (!own.ownsUser || (own.ownsNetwork && own.ownsPid && own.ownsIpc)) return own
+  throw invalidField(`${FIELD}.userns_options.mode`, "POD is not supported with the node's network, pid or ipc")
 }
 
 /**
@@ -60,7 +58,11 @@ export function namespaceList(pod: PodNamespaces, paths: NamespacePaths, cgroupV
       `build namespaces: the pod ${pod.ownsNetwork ? 'owns' : 'does not own'} its network, its path is ${netPath}`,
     )
   }
+  if ((paths.userPath === undefined) === pod.ownsUser) {
+    throw new CodedError('Internal', `build namespaces: the path of the pod's user namespace is ${paths.userPath}`)
+  }
   const list: Namespace[] = [{ type: 'mount' }]
+  if (paths.userPath !== undefined) list.push(namespaceEntry('user', paths.userPath))
   if (pod.ownsPid) list.push({ type: 'pid' })
   if (pod.ownsIpc) list.push(namespaceEntry('ipc', paths.ipcPath ?? NEW_NAMESPACE))
   if (netPath !== null)

@@ -8,6 +8,7 @@ import type { SelinuxLabels } from './security.ts'
 import type { Linux, LinuxSeccomp, Mount, Process, Spec } from './spec.ts'
 import { ownedSysctls } from './sysctls.ts'
 import { sandboxUser } from './user.ts'
+import { userMappings } from './user-namespace.ts'
 
 /** What is known when the spec is built. Everything that depends on the node was read before and is handed over. */
 export interface PauseSpecInput {
@@ -111,6 +112,8 @@ function pauseLinux(input: PauseSpecInput): Linux {
   })
   return {
     namespaces: namespaceList(pod, input.namespaces, cgroupV2),
+    // For a namespace that exists already, runc wants them too.
+    ...userMappings(linux?.security_context?.namespace_options ?? null),
     cgroupsPath: input.cgroupsPath,
     resources: { devices: deviceRules(privileged), ...limits },
     ...(Object.keys(sysctl).length > 0 ? { sysctl } : {}),

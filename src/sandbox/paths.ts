@@ -20,6 +20,8 @@ export interface SandboxPaths {
   readonly hosts: string
   readonly resolvConf: string
   readonly shm: string
+  /** Where its user namespace is pinned. */
+  readonly userns: string
 }
 
 export function sandboxesDir(base: string): string {
@@ -38,5 +40,6 @@ export function sandboxPaths(roots: SandboxRoots, id: string): SandboxPaths {
     hosts: join(rootDir, 'hosts'),
     resolvConf: join(rootDir, 'resolv.conf'),
     shm: join(stateDir, 'shm'),
+    userns: join(stateDir, 'user'),
   }
 }

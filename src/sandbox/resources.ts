@@ -1,11 +1,13 @@
 import type { CniNetworks } from '../cni/cni-networks.ts'
 import type { ReleaseChain } from '../lifecycle/release.ts'
 import type { NetnsPins, NetnsRecord } from '../netns/netns.ts'
+import { podNamespaces } from '../oci/namespaces.ts'
 import { intents, type LedgerEntry } from '../store/ledger.ts'
 import type { CniRecord } from './kinds/cni.ts'
 import type { ControlledRecord } from './kinds/controlled.ts'
 import type { DirectoryRecord } from '../lifecycle/directories.ts'
 import type { ShmRecord } from './kinds/shm.ts'
+import type { UsernsRecord } from './kinds/userns.ts'
 import type { SandboxPaths } from './paths.ts'
 import type { SandboxMetadata } from './types.ts'
 
@@ -13,6 +15,7 @@ import type { SandboxMetadata } from './types.ts'
 export interface Resources {
   readonly directories: readonly DirectoryRecord[]
   readonly shm: ShmRecord | null
+  readonly userns: UsernsRecord | null
   readonly netns: NetnsRecord | null
   readonly attachments: readonly CniRecord[]
   readonly controlled: ControlledRecord
@@ -30,11 +33,12 @@ export function planResources(
 ): Resources {
   const { id, netnsPath, config } = metadata
   const ownsNetwork = metadata.netMode === 'cni'
-  const ownsIpc = config.linux?.security_context?.namespace_options?.ipc !== 'NODE'
+  const { ownsIpc, ownsUser } = podNamespaces(config.linux?.security_context?.namespace_options ?? null)
   const attachments = ownsNetwork ? deps.networks.plan({ id, netnsPath, config }) : []
   return {
     directories: [{ path: paths.rootDir }, { path: paths.stateDir }],
     shm: ownsIpc ? { path: paths.shm } : null,
+    userns: ownsUser ? { path: paths.userns } : null,
     netns: ownsNetwork ? deps.netns.plan(id) : null,
     attachments: attachments.map((attachment) => ({ attachment, result: null })),
     controlled,
@@ -43,10 +47,11 @@ export function planResources(
 
 /** The ledger entries of what is about to be made, in the order of making. */
 export function sandboxIntents(resources: Resources, sandboxId: string, bootId: string): LedgerEntry[] {
-  const { directories, shm, netns, attachments, controlled } = resources
+  const { directories, shm, userns, netns, attachments, controlled } = resources
   const records: { kind: string; record: unknown }[] = [
     ...directories.map((record) => ({ kind: 'directory', record })),
     ...(shm ? [{ kind: 'shm', record: shm }] : []),
+    ...(userns ? [{ kind: 'userns', record: userns }] : []),
     ...(netns ? [{ kind: 'netns', record: netns }] : []),
     ...attachments.map((record) => ({ kind: 'cni', record })),
     { kind: 'controller', record: controlled },
@@ -55,7 +60,7 @@ export function sandboxIntents(resources: Resources, sandboxId: string, bootId: 
 }
 
 /** Everything that a sandbox holds only while it runs. */
-export const RUNNING_KINDS: readonly string[] = ['controller', 'cni', 'netns', 'shm']
+export const RUNNING_KINDS: readonly string[] = ['controller', 'cni', 'netns', 'userns', 'shm']
 
 /**
  * How that is released. With `keepNetnsForCni` the network namespace stays while a CNI DEL is owed, since plugins clean
@@ -64,7 +69,7 @@ export const RUNNING_KINDS: readonly string[] = ['controller', 'cni', 'netns', '
 export function releaseChains(options: { readonly keepNetnsForCni: boolean }): readonly ReleaseChain[] {
   return [
     { kinds: ['controller'], strict: false },
-    { kinds: ['cni', 'netns'], strict: options.keepNetnsForCni },
+    { kinds: ['cni', 'netns', 'userns'], strict: options.keepNetnsForCni },
     { kinds: ['shm'], strict: false },
   ]
 }

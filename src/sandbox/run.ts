@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { chown, writeFile } from 'node:fs/promises'
 import { hostname as nodeHostname } from 'node:os'
 import { type Checkpoint, openCheckpoint, sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { CniNetworks } from '../cni/cni-networks.ts'
@@ -10,13 +10,16 @@ import { Group } from '../core/group.ts'
 import type { DurableDeps } from '../lifecycle/durable.ts'
 import type { Sealer } from '../core/seal.ts'
 import { readTextIfAny } from '../host/files.ts'
+import type { Owner } from '../host/kernel.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { NetnsPins } from '../netns/netns.ts'
+import { mappedRoot, type UserMappings, userMappings } from '../oci/user-namespace.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 import type { CniRecord } from './kinds/cni.ts'
 import type { ControlledRecord } from './kinds/controlled.ts'
 import type { Directories } from '../lifecycle/directories.ts'
 import type { ShmMounts } from './kinds/shm.ts'
+import type { UsernsPins } from './kinds/userns.ts'
 import { type SandboxPaths, type SandboxRoots, sandboxPaths } from './paths.ts'
 import { hostnameFor, hostsFile, resolvConf } from './pod-files.ts'
 import { planResources, type Resources, sandboxIntents } from './resources.ts'
@@ -37,6 +40,7 @@ export interface RunDeps {
   readonly netns: NetnsPins
   readonly directories: Directories
   readonly shm: ShmMounts
+  readonly userns: UsernsPins
   readonly failpoints: Failpoints
   /** Makes sure that there is something to run as pause; called for sandboxers that need it. */
   readonly ensurePauseImage: (signal: AbortSignal) => Promise<void>
@@ -73,6 +77,10 @@ export class RunSequence {
   readonly #steps: Steps
   readonly #observer: RunObserver
   readonly #paths: SandboxPaths
+  /** Of the pod's user namespace; null in the node's. */
+  readonly #mappings: UserMappings | null
+  /** Whom the pod's files belong to. */
+  readonly #owner: Owner | null
   readonly #spec: SandboxSpec
   #sandbox: Sandbox | undefined
   #planned: ControllerRecord | undefined
@@ -85,6 +93,8 @@ export class RunSequence {
     this.#deps = deps
     const { metadata } = plan
     this.#paths = sandboxPaths(options.roots, metadata.id)
+    this.#mappings = userMappings(metadata.config.linux?.security_context?.namespace_options ?? null)
+    this.#owner = this.#mappings && mappedRoot(this.#mappings)
     this.#spec = {
       id: metadata.id,
       config: metadata.config,
@@ -97,6 +107,7 @@ export class RunSequence {
       runtimeHandler: plan.runtimeHandler,
       sandboxer: metadata.sandboxer,
       netnsPath: metadata.netnsPath,
+      usernsPath: this.#mappings ? this.#paths.userns : '',
       stateDir: this.#paths.stateDir,
       shmPath: this.#paths.shm,
     }
@@ -137,8 +148,11 @@ export class RunSequence {
     const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> =>
       group.add(this.#steps.run(name, group.signal, work))
     try {
-      const key = step('prepareSandboxKey', () => this.#prepareKey(resources))
       const directories = step('createSandbox', () => this.#createDirectories(resources))
+      const prepareKey = (): Promise<void> => step('prepareSandboxKey', () => this.#prepareKey(resources))
+      const key = this.#mappings
+        ? directories.then(() => step('prepareUserNamespace', () => this.#prepareUserns(resources))).then(prepareKey)
+        : prepareKey()
       const files = directories.then(() => step('writeSandboxFiles', () => this.#writeFiles(checkpoint)))
       const attached = key.then(() => step('setupSandboxNetwork', () => this.#setupNetwork(resources, group.signal)))
       const network = Promise.all([attached, directories]).then(([settings]) =>
@@ -189,22 +203,25 @@ export class RunSequence {
   }
 
   async #prepareKey(resources: Resources): Promise<void> {
-    if (resources.netns) await this.#deps.netns.acquire(resources.netns)
+    if (resources.netns) await this.#deps.netns.acquire(resources.netns, resources.userns?.path ?? null)
+  }
+
+  async #prepareUserns({ userns }: Resources): Promise<void> {
+    if (userns && this.#mappings) await this.#deps.userns.acquire(userns, this.#mappings)
   }
 
   async #createDirectories(resources: Resources): Promise<void> {
     await Promise.all(resources.directories.map((directory) => this.#deps.directories.acquire(directory)))
-    if (resources.shm) await this.#deps.shm.acquire(resources.shm)
+    if (resources.shm) await this.#deps.shm.acquire(resources.shm, this.#owner)
   }
 
   async #writeFiles(checkpoint: Checkpoint): Promise<void> {
     const { config, netMode } = this.#plan.metadata
-    const write = (path: string, text: string): Promise<void> => writeFile(path, text, { mode: 0o644 })
     await Promise.all([
       writeCheckpoint(this.#paths.checkpoint, checkpoint),
-      write(this.#paths.hostname, `${this.#spec.hostname}\n`),
+      this.#writePodFile(this.#paths.hostname, `${this.#spec.hostname}\n`),
       readTextIfAny('/etc/resolv.conf').then((host) =>
-        write(this.#paths.resolvConf, resolvConf(config.dns_config, host)),
+        this.#writePodFile(this.#paths.resolvConf, resolvConf(config.dns_config, host)),
       ),
       netMode === 'host' ? this.#writeHosts([]) : undefined,
     ])
@@ -214,7 +231,13 @@ export class RunSequence {
     const hostNetwork = this.#plan.metadata.netMode === 'host'
     const hostFile = hostNetwork ? await readTextIfAny('/etc/hosts') : undefined
     const text = hostsFile({ hostname: this.#spec.hostname, ips, hostNetwork, hostFile })
-    await writeFile(this.#paths.hosts, text, { mode: 0o644 })
+    await this.#writePodFile(this.#paths.hosts, text)
+  }
+
+  /** A file that the containers of the pod see as their root's. */
+  async #writePodFile(path: string, text: string): Promise<void> {
+    await writeFile(path, text, { mode: 0o644 })
+    if (this.#owner) await chown(path, this.#owner.uid, this.#owner.gid)
   }
 
   async #setupNetwork(resources: Resources, signal: AbortSignal): Promise<NetworkSetting[]> {

@@ -1,4 +1,4 @@
-import { existsSync, renameSync } from 'node:fs'
+import { closeSync, existsSync, fchmodSync, openSync, renameSync } from 'node:fs'
 import Database from 'better-sqlite3'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Change, ContainerRow, LedgerRow, Loaded, NetworkRow, SandboxRow } from './rows.ts'
@@ -40,6 +40,10 @@ export function openStore(path: string, now: Date): StoreFile {
 }
 
 function openChecked(path: string): Database.Database {
+  // SQLite gives its other files the mode of this one, which it would let everybody read.
+  const fd = openSync(path, 'a', 0o600)
+  fchmodSync(fd, 0o600)
+  closeSync(fd)
   const db = new Database(path)
   try {
     db.pragma('journal_mode = WAL')

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { rmdirSync, writeFileSync } from 'node:fs'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -85,6 +85,8 @@ export class TestDaemon implements AsyncDisposable {
   /** Everything but the start. */
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
     const daemon = new TestDaemon(await mkdtemp('/tmp/sbx-'), options.node)
+    // As the directories of a daemon usually are: others go through, which pods in user namespaces have to.
+    await chmod(daemon.dir, 0o711)
     await daemon.#prepare(options)
     return daemon
   }

@@ -88,6 +88,7 @@ export class FakeContainers implements Containers {
         config: containerConfig(config),
         imageId: 'sha256:1',
         imageRef: 'docker.io/library/busybox@sha256:2',
+        mountedImageIds: [],
         logPath: '',
         stopSignal: 'SIGTERM',
         createdAtNs: 1_763_692_200_123_456_789n + number,

@@ -1,3 +1,4 @@
+import { errorCode } from '../../../src/core/errors.ts'
 import { readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -143,7 +144,7 @@ describe('a log path', () => {
     const container = await bench.started(runtime, { args: ['true'] })
     await bench.exitCode(container)
     const call = (): Promise<void> => bench.executor.reopenLog(container.record, container.logPath, bench.signal)
-    await expect.poll(() => call().catch((error: { code: string }) => error.code)).toBe('FailedPrecondition')
+    await expect.poll(() => call().catch((error: unknown) => errorCode(error))).toBe('FailedPrecondition')
     expect(dirname(container.logPath)).toBe(`${bench.dir}/logs`)
   })
 })

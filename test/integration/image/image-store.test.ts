@@ -1,3 +1,4 @@
+import { errorMessage } from '../../../src/core/errors.ts'
 import { existsSync, readdirSync } from 'node:fs'
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -175,7 +176,8 @@ describe.skipIf(why !== '')(`ImageStore${why}`, () => {
     ['nope', 'NotFound'],
   ])('says that %s is not there', async (name, code) => {
     const error = await pull(`${registry.address}/${name}`).catch((thrown: unknown) => thrown)
-    expect(error).toMatchObject({ code, message: expect.stringContaining(`pull ${registry.address}/${name}`) })
+    expect(error).toMatchObject({ code })
+    expect(errorMessage(error)).toContain(`pull ${registry.address}/${name}`)
   })
 
   it('says that a registry cannot be reached', async () => {

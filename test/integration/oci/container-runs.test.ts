@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { planDevices } from '../../../src/container/devices.ts'
 import { readCgroupMode } from '../../../src/host/cgroup-mode.ts'
-import { hostPath } from '../../../src/host/in-root.ts'
-import { runOk } from '../../../src/host/run.ts'
+import { lookUpHostPaths } from '../../../src/host/host-paths.ts'
+import { run, runOk } from '../../../src/host/run.ts'
 import { readHostSecurity } from '../../../src/host/security.ts'
 import { cgroupsPath } from '../../../src/oci/cgroups-path.ts'
 import { containerCapabilities } from '../../../src/oci/container-capabilities.ts'
@@ -227,7 +227,7 @@ describe.each(['/usr/bin/crun', '/usr/sbin/runc'])('a container under %s', (runt
   it.skipIf(why !== undefined || !existsSync(DEVICE))('uses its devices as far as it may', async () => {
     const device = { host_path: DEVICE, container_path: '/dev/given', permissions: 'r' }
     const config = containerConfig({ devices: [device] })
-    const devices = await planDevices(config, { hostPaths: (all) => Promise.resolve(all.map(hostPath)) })
+    const devices = await planDevices(config, { hostPaths: (all) => lookUpHostPaths(all, run) })
     const script = '(: </dev/given) && echo reads; (: >/dev/given) || ls /dev/given /dev/loop-control'
     await runs(script, containerInput({ config, devices }), ({ output }) => {
       expect(output).toMatch(/^reads\n/)
@@ -239,7 +239,7 @@ describe.each(['/usr/bin/crun', '/usr/sbin/runc'])('a container under %s', (runt
   it.skipIf(why)('has the node’s devices and all that the daemon has when privileged', async () => {
     const own = (await processStatus(process.pid)).get('CapBnd')
     const input = privilegedInput()
-    const devices = await planDevices(input.config, { hostPaths: (all) => Promise.resolve(all.map(hostPath)) })
+    const devices = await planDevices(input.config, { hostPaths: (all) => lookUpHostPaths(all, run) })
     const nodes = (await readdir('/dev', { withFileTypes: true })).filter((entry) => entry.isCharacterDevice())
     const script = 'ls /dev; touch /sys/x'
     await runs(script, { ...input, devices }, ({ output, status }) => {

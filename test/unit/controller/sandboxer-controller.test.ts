@@ -14,6 +14,7 @@ const spec: SandboxSpec = {
   runtimeHandler: 'kata',
   sandboxer: 'far',
   netnsPath: '/run/netns/x',
+  usernsPath: '',
   stateDir: '/state',
   shmPath: '/state/shm',
   ips: ['10.0.0.2', 'fd00::2'],

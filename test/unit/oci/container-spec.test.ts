@@ -275,16 +275,14 @@ describe('the namespaces of containerSpec', () => {
     expect(() => containerSpec({ ...input, namespaces })).toThrow(coded('Internal', 'user mode POD'))
   })
 
-  it('show the node’s sysfs read-only where a user namespace has no network of its own', () => {
+  it('are all of the pod’s own where it has a user namespace', () => {
     const ids = [{ host_id: 1, container_id: 0, length: 1 }]
     const options = namespaceOptions({ network: 'NODE', userns_options: { mode: 'POD', uids: ids, gids: ids } })
     const input = containerWith(
       { namespace_options: options },
       { podConfig: podWith(options), namespaces: { ...namespaces, net: null, uts: null, user: '/proc/7/ns/user' } },
     )
-    const sys = containerSpec(input).mounts.find(({ destination }) => destination === '/sys')
-    expect(sys).toMatchObject({ type: 'bind', source: '/sys' })
-    expect(sys?.options).toContain('rro')
+    expect(() => containerSpec(input)).toThrow(coded('InvalidArgument', 'userns_options.mode'))
   })
 })
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { UserNamespace__Output } from '../../../src/generated/runtime/v1/UserNamespace.ts'
 import { ociJson } from '../../../src/oci/json.ts'
 import { pauseSpec } from '../../../src/oci/pause-spec.ts'
 import type { Spec } from '../../../src/oci/spec.ts'
@@ -15,6 +16,12 @@ import {
 } from './fixtures.ts'
 
 const types = (spec: Spec): string[] => spec.linux.namespaces.map((namespace) => namespace.type).sort()
+
+const USERNS: UserNamespace__Output = {
+  mode: 'POD',
+  uids: [{ host_id: 100_000, container_id: 0, length: 65_536 }],
+  gids: [{ host_id: 200_000, container_id: 0, length: 65_536 }],
+}
 
 describe('pauseSpec', () => {
   it('gives an ordinary pod exactly this spec', () => {
@@ -118,6 +125,25 @@ describe('pauseSpec', () => {
     )
   })
 
+  it('joins the user namespace of the pod, with its mappings', () => {
+    const namespaces = { netPath: '/run/netns/a', userPath: '/run/x/user' }
+    const { linux } = pauseSpec({
+      ...inputWith({ namespace_options: namespaceOptions({ userns_options: USERNS }) }),
+      namespaces,
+    })
+    expect(linux.namespaces).toContainEqual({ type: 'user', path: '/run/x/user' })
+    expect(linux.uidMappings).toEqual([{ containerID: 0, hostID: 100_000, size: 65_536 }])
+    expect(linux.gidMappings).toEqual([{ containerID: 0, hostID: 200_000, size: 65_536 }])
+    expect(pauseSpec(pauseInput()).linux).not.toHaveProperty('uidMappings')
+  })
+
+  it('is never in the node’s user namespace where the pod has its own, nor the other way round', () => {
+    const input = inputWith({ namespace_options: namespaceOptions({ userns_options: USERNS }) })
+    expect(() => pauseSpec(input)).toThrow(coded('Internal', 'user namespace'))
+    const namespaces = { netPath: '/run/netns/a', userPath: '/run/x/user' }
+    expect(() => pauseSpec(pauseInput({ namespaces }))).toThrow(coded('Internal', 'user namespace'))
+  })
+
   it.each([null, '', 'run/netns/a', '/proc/0/ns/net'])('never falls back to another network: %j', (netPath) => {
     expect(() => pauseSpec(pauseInput({ namespaces: { netPath } }))).toThrow(coded('Internal'))
   })
@@ -131,7 +157,10 @@ describe('pauseSpec', () => {
     [namespaceOptions({ network: 'CONTAINER' }), 'namespace_options.network'],
     [namespaceOptions({ pid: 'TARGET' }), 'namespace_options.pid'],
     [namespaceOptions({ ipc: 'CONTAINER' }), 'namespace_options.ipc'],
-    [namespaceOptions({ userns_options: { mode: 'POD', uids: [], gids: [] } }), 'userns_options.mode'],
+    [namespaceOptions({ userns_options: { mode: 'CONTAINER', uids: [], gids: [] } }), 'userns_options.mode'],
+    [namespaceOptions({ network: 'NODE', userns_options: USERNS }), 'userns_options.mode'],
+    [namespaceOptions({ pid: 'NODE', userns_options: USERNS }), 'userns_options.mode'],
+    [namespaceOptions({ ipc: 'NODE', userns_options: USERNS }), 'userns_options.mode'],
   ])('refuses %j', (namespace_options, field) => {
     expect(() => pauseSpec(inputWith({ namespace_options }))).toThrow(coded('InvalidArgument', field))
   })
