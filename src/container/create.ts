@@ -3,7 +3,7 @@ import { sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { Group } from '../core/group.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
-import type { ContainerRecord } from '../executor/types.ts'
+import type { ContainerIo, ContainerRecord } from '../executor/types.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { ImageRootfs, ImageView } from '../image/types.ts'
 import type { Directories } from '../lifecycle/directories.ts'
@@ -116,13 +116,14 @@ export class CreateSequence {
       group.add(this.#steps.run(name, group.signal, work))
     try {
       const directories = step('createDirectories', () => this.#createDirectories(resources))
+      const log = step('prepareLog', () => this.#deps.executor.prepareLog(this.#io(), group.signal))
       const checkpoint = directories.then(() => step('writeCheckpoint', () => this.#writeCheckpoint(entries)))
       const mounted = directories.then(() => step('mountRootfs', () => this.#mount(resources)))
       const user = directories.then(() =>
         step('writeBundle', () => this.#deps.bundles.write(this.#plan, resources, this.#paths, mounted, group.signal)),
       )
-      const created = Promise.all([user, mounted]).then(() =>
-        step('createProcess', () => this.#create(container, resources, group.signal)),
+      const created = Promise.all([user, mounted, log]).then(() =>
+        step('createProcess', () => this.#create(container, resources, log, group.signal)),
       )
       const [process, found] = await group.settled(Promise.all([created, user, checkpoint]))
       await step('save', () => this.#save(container, process, found))
@@ -190,10 +191,17 @@ export class CreateSequence {
   async #create(
     container: Container,
     { executed }: ContainerResourcePlan,
+    logReady: Promise<void>,
     signal: AbortSignal,
   ): Promise<ProcessIdentity> {
+    const process = await this.#deps.executor.create(executed, signal, this.#io(), logReady)
+    this.#observer.created(container, process)
+    return process
+  }
+
+  #io(): ContainerIo {
     const { config, logPath } = this.#plan.metadata
-    const io = {
+    return {
       terminal: config.tty,
       stdin: config.stdin,
       stdinOnce: config.stdin_once,
@@ -201,9 +209,6 @@ export class CreateSequence {
       logRoot: this.#plan.pod.config.log_directory,
       logMaxBytes: this.#options.logMaxBytes,
     }
-    const process = await this.#deps.executor.create(executed, signal, io)
-    this.#observer.created(container, process)
-    return process
   }
 
   /** One commit: the container is there, and everything that was intended is held. */

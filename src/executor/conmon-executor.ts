@@ -101,14 +101,27 @@ export class ConmonExecutor {
   }
 
   /**
+   * Makes sure that there can be a log.
+   * @throws CodedError `FailedPrecondition` or `InvalidArgument` for a log path that cannot be used.
+   */
+  async prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<void> {
+    if (io?.logPath) await prepareLog(this.#programs, io.logPath, io.logRoot ?? '', signal)
+  }
+
+  /**
    * Creates the container; its process exists and waits. The bundle directory holds config.json.
    *
    * @param io what becomes of its input and output; without it, there is none of either.
+   * @param logReady {@link prepareLog}, where that was begun before.
    * @throws CodedError `Internal` with what the runtime said; `delete` then clears up what there may be.
-   * `FailedPrecondition` or `InvalidArgument` for a log path that cannot be used.
    */
-  async create(record: ContainerRecord, signal: AbortSignal, io?: ContainerIo): Promise<ProcessIdentity> {
-    if (io?.logPath) await prepareLog(this.#programs, io.logPath, io.logRoot ?? '', signal)
+  async create(
+    record: ContainerRecord,
+    signal: AbortSignal,
+    io?: ContainerIo,
+    logReady: Promise<void> = this.prepareLog(io, signal),
+  ): Promise<ProcessIdentity> {
+    await logReady
     const { id, bundleDir } = record
     const args = monitorArguments(record, this.#options.exitsDir, io)
     const answer = await this.#programs.launchMonitor(this.#options.conmonPath, args, {

@@ -24,6 +24,7 @@ export const CREATE_STEPS: readonly string[] = [
   'updateContainerConfig',
   'recordIntent',
   'createDirectories',
+  'prepareLog',
   'writeCheckpoint',
   'mountRootfs',
   'writeBundle',
