@@ -12,6 +12,9 @@ export interface ResourceOptions {
 }
 
 const CPU_LIST = /^[0-9]+(?:-[0-9]+)?(?:,[0-9]+(?:-[0-9]+)?)*$/
+/** What the kernel takes (sched-bwc.rst), in microseconds. */
+const MIN_CPU_US = 1000n
+const MAX_PERIOD_US = 1_000_000n
 const PAGE_SIZE = /^[1-9][0-9]*[KMG]B$/
 /** Controller files only: `cgroup.procs`, `cgroup.kill` and the like move or kill processes and limit nothing. */
 const UNIFIED_KEY = /^(?:cpu|cpuset|memory|io|pids|hugetlb|rdma|misc)\.[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*$/
@@ -47,6 +50,11 @@ function cpuResources(
   const shares = int64(`${field}.cpu_shares`, given.cpu_shares, 0n) || defaultCpuShares
   const quota = int64(`${field}.cpu_quota`, given.cpu_quota, -1n)
   const period = int64(`${field}.cpu_period`, given.cpu_period, 0n)
+  if (quota > 0n && quota < MIN_CPU_US)
+    throw invalidField(`${field}.cpu_quota`, `must be -1, or at least ${MIN_CPU_US}`)
+  if (period !== 0n && (period < MIN_CPU_US || period > MAX_PERIOD_US)) {
+    throw invalidField(`${field}.cpu_period`, `must be between ${MIN_CPU_US} and ${MAX_PERIOD_US}`)
+  }
   return {
     ...(shares === undefined ? {} : { shares }),
     ...(quota === 0n ? {} : { quota }),

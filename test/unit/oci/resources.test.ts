@@ -23,6 +23,8 @@ describe('linuxResources', () => {
     [{ unified: { 'memory.max': '1\n2' } }, 'unified["memory.max"]'],
     [{ cpu_shares: '-1' }, 'cpu_shares'],
     [{ cpu_quota: '-2' }, 'cpu_quota'],
+    [{ cpu_quota: '999' }, 'cpu_quota'],
+    [{ cpu_period: '1000001' }, 'cpu_period'],
     [{ cpu_period: 'x' }, 'cpu_period'],
     [{ memory_limit_in_bytes: '9223372036854775808' }, 'memory_limit_in_bytes'],
     [{ memory_swap_limit_in_bytes: '1' }, 'memory_swap_limit_in_bytes'],
