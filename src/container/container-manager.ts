@@ -345,6 +345,8 @@ export class ContainerManager implements Containers, AsyncDisposable {
   }
 
   async #recoverOne(container: Container): Promise<void> {
+    // Its sandbox may have gone on being removed, and have taken it along.
+    if (this.#index.find(container.id) !== container) return
     try {
       const hadEnded = container.status.exit !== null
       const verdict = await this.#operations.run(container.id, 'recover', () => this.#recovery.recover(container))

@@ -183,9 +183,7 @@ export class Daemon implements AsyncDisposable {
 
   async #recover({ sandboxes, containers }: Node, networks: CniNetworks): Promise<void> {
     try {
-      // A sandbox that goes on being removed takes its containers with it: it has to know how they are.
-      await containers.recover()
-      await sandboxes.recover()
+      await Promise.all([containers.recover(), sandboxes.recover()])
       this.#logger.info({ ...sandboxes.counts(), ...containers.counts() }, 'recovered')
       await collectStaleAttachments(sandboxes, networks, this.#closing.signal)
     } catch (error) {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { AuthConfig__Output } from '../generated/runtime/v1/AuthConfig.ts'
-import { makeDirectory, removeTree, writeFileAtomic } from '../host/files.ts'
+import { makeDirectory, readTextIfAny, removeTree, writeFileAtomic } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
 import type { RunProgram } from '../host/outcome.ts'
 import type { Logger } from '../telemetry/logger.ts'
@@ -216,7 +216,7 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
     }
     const run = join(state, 'images')
     await makeDirectory(run)
-    await writeFileAtomic(join(state, 'images-storage.conf'), storageConf({ graph: this.#graph, run }))
+    await this.#writeStorageConf(join(state, 'images-storage.conf'), storageConf({ graph: this.#graph, run }))
     try {
       await this.#index.reload()
     } catch (error) {
@@ -230,6 +230,15 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
   async #join(key: string, signal: AbortSignal, pull: (ended: AbortSignal) => Promise<string>): Promise<string> {
     const work = (ended: AbortSignal): Promise<string> => pull(ended).finally(() => this.#usage.forget())
     return this.#pulls.join(key, work, signal)
+  }
+
+  /** A full disk keeps images from being pulled and removed, not pods from being looked after. */
+  async #writeStorageConf(path: string, text: string): Promise<void> {
+    try {
+      if ((await readTextIfAny(path)) !== text) await writeFileAtomic(path, text)
+    } catch (error) {
+      this.#deps.logger.error({ error: errorMessage(error) }, 'image store cannot be used before there is space again')
+    }
   }
 
   async #remove(image: string): Promise<void> {
