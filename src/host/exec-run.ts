@@ -119,10 +119,15 @@ async function ended(
   for (const reader of readers) reader.onClosed(wake)
   signal.addEventListener('abort', wake, { once: true })
   try {
+    let isClosed = false
     for (let pause = 1; !signal.aborted; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
       const status = libc.reap(tree.root)
       if (status) return status
-      await alarm.within(readers.every((reader) => reader.isClosed) ? Math.min(pause, 4) : pause)
+      if (!isClosed && readers.every((reader) => reader.isClosed)) {
+        isClosed = true
+        pause = 1
+      }
+      await alarm.within(pause)
     }
   } finally {
     signal.removeEventListener('abort', wake)
