@@ -155,7 +155,8 @@ async function measureCycles(workload: Workload, hostNetwork: boolean, cycles: n
       const pod = await subject.up(name, hostNetwork)
       const id = await workload.create(pod, name, hostNetwork)
       await workload.start(id)
-      await workload.stop(id)
+      // It has only just been started.
+      await workload.kill(id)
       await workload.remove(id)
       await subject.stop(pod)
       await subject.remove(pod)

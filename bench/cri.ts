@@ -54,8 +54,8 @@ export class Cri {
   }
 
   /** With a grace period of ten seconds, which nothing here needs. */
-  async stopContainer(id: string): Promise<void> {
-    await answer((done) => this.#client.StopContainer({ container_id: id, timeout: 10 }, late(), done))
+  async stopContainer(id: string, timeout = 10): Promise<void> {
+    await answer((done) => this.#client.StopContainer({ container_id: id, timeout }, late(), done))
   }
 
   async removeContainer(id: string): Promise<void> {

@@ -16,6 +16,8 @@ export interface Workload {
   start(id: string): Promise<void>
   exec(id: string): Promise<void>
   stop(id: string): Promise<void>
+  /** Ends one that may not have got as far as to listen to a signal. */
+  kill(id: string): Promise<void>
   remove(id: string): Promise<void>
   /** The first process of the container, and who watches it. */
   pids(id: string): Promise<readonly number[]>
@@ -46,6 +48,7 @@ export function criWorkload(
     start: (id) => cri.startContainer(id),
     exec: (id) => cri.execSync(id, EXECED),
     stop: (id) => cri.stopContainer(id),
+    kill: (id) => cri.stopContainer(id, 0),
     remove: (id) => cri.removeContainer(id),
     pids: async (id) => {
       const { pid } = await cri.containerInfo(id)
