@@ -1,8 +1,9 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { openCheckpoint } from '../checkpoint/checkpoint.ts'
-import { errnoOf, errorMessage } from '../core/errors.ts'
+import { errorMessage } from '../core/errors.ts'
 import type { Sealer } from '../core/seal.ts'
-import { type LedgerEntry, readEntry, splitLedger } from '../store/ledger.ts'
+import { type OtherSource, ownedEntries, ownerIds } from '../lifecycle/records.ts'
+import { type LedgerEntry, splitLedger } from '../store/ledger.ts'
 import type { ContainerRow, LedgerRow, Loaded } from '../store/rows.ts'
 import { type ContainerRecordData, containerParts } from './container.ts'
 import { type ContainerRoots, containerPaths, containersDir } from './paths.ts'
@@ -36,20 +37,11 @@ const STATES: readonly ContainerState[] = ['CREATED', 'RUNNING', 'EXITED', 'UNKN
 export function loadContainers(loaded: Loaded, options: LoadOptions, deps: LoadDeps): LoadedContainer[] {
   const rows = new Map(loaded.containers.map((row) => [row.id, row]))
   const ledger = splitLedger(loaded).ofContainers
-  const ids = new Set([...rows.keys(), ...ledger.keys(), ...directoryIds(options.roots)])
+  const ids = new Set([...rows.keys(), ...ledger.keys(), ...ownerIds(containersDir(options.roots.root))])
   return [...ids].map((id) => {
     const row = rows.get(id)
     return { record: new Evidence(id, options, deps).read(row, ledger.get(id) ?? []), hasRow: row !== undefined }
   })
-}
-
-function directoryIds(roots: ContainerRoots): string[] {
-  try {
-    return readdirSync(containersDir(roots.root)).filter((name) => /^[0-9a-f]{64}$/.test(name))
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return []
-    throw error
-  }
 }
 
 /** What can be found out about one container. */
@@ -99,26 +91,10 @@ class Evidence {
   }
 
   #entries(rows: readonly LedgerRow[]): LedgerEntry[] {
-    const read = rows.map((row) => readEntry(this.#deps.sealer, row))
-    const trusted = read.filter((entry) => entry.trusted).map(({ entry }) => entry)
-    for (const { entry } of read.filter((candidate) => !candidate.trusted)) {
-      this.#problems.push(`row of ledger ${entry.seq} (${entry.kind}): its seal does not match`)
-    }
-    if (rows.length > 0 && trusted.length === rows.length) return trusted
-    // What is not to be trusted, or is not there, comes from the checkpoint; releasing what is gone does no harm.
-    const known = new Set(trusted.map(({ seq }) => seq))
-    const checkpoint = this.#readCheckpoint()
-    const resources = checkpoint?.resources ?? this.#deps.deriveResources(this.#id)
-    const bootId = checkpoint?.bootId ?? this.#options.bootId
-    const added = resources.map(({ kind, record }, seq) => ({
-      ownerId: this.#id,
-      seq,
-      kind,
-      state: 'held' as const,
-      record,
-      bootId,
-    }))
-    return [...trusted, ...added.filter(({ seq }) => !known.has(seq))].toSorted((a, b) => a.seq - b.seq)
+    const { sealer, deriveResources } = this.#deps
+    const other = (): OtherSource =>
+      this.#readCheckpoint() ?? { bootId: this.#options.bootId, resources: deriveResources(this.#id) }
+    return ownedEntries(this.#id, rows, other, this.#problems, sealer)
   }
 
   #readCheckpoint(): ContainerCheckpoint | null {

@@ -1,8 +1,9 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { openCheckpoint } from '../checkpoint/checkpoint.ts'
 import { errnoOf, errorMessage } from '../core/errors.ts'
 import type { Sealer } from '../core/seal.ts'
-import { type LedgerEntry, readEntry, splitLedger } from '../store/ledger.ts'
+import { type OtherSource, ownedEntries, ownerIds } from '../lifecycle/records.ts'
+import { type LedgerEntry, splitLedger } from '../store/ledger.ts'
 import type { LedgerRow, Loaded, NetworkRow, SandboxRow } from '../store/rows.ts'
 import { type SandboxRoots, sandboxesDir, sandboxPaths } from './paths.ts'
 import { networkParts, type SandboxRecord, sandboxParts } from './sandbox.ts'
@@ -47,7 +48,7 @@ export function loadSandboxes(loaded: Loaded, options: LoadOptions, deps: LoadDe
   const rows = new Map(loaded.sandboxes.map((row) => [row.id, row]))
   const networks = new Map(loaded.networks.map((row) => [row.sandbox_id, row]))
   const ledger = splitLedger(loaded).ofSandboxes
-  const ids = new Set([...rows.keys(), ...ledger.keys(), ...directoryIds(options.roots)])
+  const ids = new Set([...rows.keys(), ...ledger.keys(), ...ownerIds(sandboxesDir(options.roots.root))])
   return [...ids].map((id) => {
     const row = rows.get(id)
     const found = new Evidence(id, options, deps)
@@ -56,15 +57,6 @@ export function loadSandboxes(loaded: Loaded, options: LoadOptions, deps: LoadDe
       : found.fromCheckpoint(ledger.get(id) ?? [])
     return { record, hasRow: row !== undefined }
   })
-}
-
-function directoryIds(roots: SandboxRoots): string[] {
-  try {
-    return readdirSync(sandboxesDir(roots.root)).filter((name) => /^[0-9a-f]{64}$/.test(name))
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return []
-    throw error
-  }
 }
 
 /** What can be found out about one sandbox. */
@@ -159,24 +151,10 @@ class Evidence {
   }
 
   #entries(metadata: SandboxMetadata, rows: readonly LedgerRow[]): LedgerEntry[] {
-    const read = rows.map((row) => readEntry(this.#deps.sealer, row))
-    const trusted = read.filter((entry) => entry.trusted).map(({ entry }) => entry)
-    for (const { entry } of read.filter((candidate) => !candidate.trusted)) {
-      this.#problems.push(`row of ledger ${entry.seq} (${entry.kind}): its seal does not match`)
-    }
-    if (rows.length > 0 && trusted.length === rows.length) return trusted
-    // What is not to be trusted, or is not there, comes from the checkpoint; releasing what is gone does no harm.
-    const known = new Set(trusted.map(({ seq }) => seq))
-    const resources = this.#readCheckpoint()?.data.resources ?? this.#deps.deriveResources(metadata)
-    const added = resources.map(({ kind, record }, seq) => ({
-      ownerId: this.#id,
-      seq,
-      kind,
-      state: 'held' as const,
-      record,
-      bootId: this.#readCheckpoint()?.data.bootId ?? this.#options.bootId,
-    }))
-    return [...trusted, ...added.filter(({ seq }) => !known.has(seq))].toSorted((a, b) => a.seq - b.seq)
+    const { sealer, deriveResources } = this.#deps
+    const other = (): OtherSource =>
+      this.#readCheckpoint()?.data ?? { bootId: this.#options.bootId, resources: deriveResources(metadata) }
+    return ownedEntries(this.#id, rows, other, this.#problems, sealer)
   }
 
   #readCheckpoint(): { data: CheckpointData; hash: string } | null {

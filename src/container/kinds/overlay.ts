@@ -1,21 +1,19 @@
-import { readFile } from 'node:fs/promises'
-import { CodedError } from '../../core/errors.ts'
 import type { OwnedResource, ResourceKind } from '../../core/resource.ts'
 import type { Kernel, OverlayRequest } from '../../host/kernel.ts'
+import { type StateMountRecord, StateMounts } from '../../lifecycle/state-mounts.ts'
 import { type ContainerRoots, containersDir } from '../paths.ts'
 
-export interface OverlayRecord {
-  readonly path: string
-}
+export type OverlayRecord = StateMountRecord
 
 /** The root file systems of containers, and the images that they mount: overlay mounts in their state directories. */
 export class OverlayMounts implements ResourceKind<OverlayRecord> {
   readonly kind = 'overlay'
-  readonly #parent: string
+  readonly #mounts: StateMounts
   readonly #kernel: Kernel
 
   constructor(roots: ContainerRoots, deps: { readonly kernel: Kernel }) {
-    this.#parent = `${containersDir(roots.state)}/`
+    const name = /^(?:rootfs|image-\d+)$/
+    this.#mounts = new StateMounts({ parent: containersDir(roots.state), name, what: 'a mount of a container' })
     this.#kernel = deps.kernel
   }
 
@@ -24,9 +22,7 @@ export class OverlayMounts implements ResourceKind<OverlayRecord> {
   }
 
   parse(record: unknown): OverlayRecord {
-    const path = (record as Partial<OverlayRecord> | null)?.path
-    if (typeof path === 'string' && this.#idOf(path) !== undefined) return { path }
-    throw new CodedError('DataLoss', `overlay record: ${JSON.stringify(record)} is not a mount of a container`)
+    return this.#mounts.parse(record)
   }
 
   async release(record: OverlayRecord): Promise<void> {
@@ -38,16 +34,6 @@ export class OverlayMounts implements ResourceKind<OverlayRecord> {
   }
 
   async listOwned(): Promise<readonly OwnedResource[]> {
-    const mountinfo = await readFile('/proc/self/mountinfo', 'utf8')
-    return mountinfo.split('\n').flatMap((line) => {
-      const path = line.split(' ')[4] ?? ''
-      const id = this.#idOf(path)
-      return id === undefined ? [] : [{ ownerId: id, subject: path }]
-    })
-  }
-
-  #idOf(path: string): string | undefined {
-    if (!path.startsWith(this.#parent)) return undefined
-    return /^([0-9a-f]{64})\/(?:rootfs|image-\d+)$/.exec(path.slice(this.#parent.length))?.[1]
+    return this.#mounts.list()
   }
 }

@@ -1,7 +1,7 @@
 import type { OwnedResource, ResourceKind } from '../../core/resource.ts'
 import type { Kernel, Owner } from '../../host/kernel.ts'
-import type { SandboxRoots } from '../paths.ts'
-import { type StateMountRecord, StateMounts } from './state-mounts.ts'
+import { type SandboxRoots, sandboxesDir } from '../paths.ts'
+import { type StateMountRecord, StateMounts } from '../../lifecycle/state-mounts.ts'
 
 /** What containerd, CRI-O and Docker give a pod. */
 const SIZE_BYTES = 64 * 1024 * 1024
@@ -15,7 +15,7 @@ export class ShmMounts implements ResourceKind<ShmRecord> {
   readonly #kernel: Kernel
 
   constructor(roots: SandboxRoots, deps: { readonly kernel: Kernel }) {
-    this.#mounts = new StateMounts(roots.state, 'shm')
+    this.#mounts = new StateMounts({ parent: sandboxesDir(roots.state), name: /^shm$/, what: 'the shm of a sandbox' })
     this.#kernel = deps.kernel
   }
 

@@ -2,8 +2,8 @@ import type { OwnedResource, ResourceKind } from '../../core/resource.ts'
 import type { Kernel } from '../../host/kernel.ts'
 import { isPinnedNamespace } from '../../host/namespace-file.ts'
 import type { UserMappings } from '../../oci/user-namespace.ts'
-import type { SandboxRoots } from '../paths.ts'
-import { type StateMountRecord, StateMounts } from './state-mounts.ts'
+import { type SandboxRoots, sandboxesDir } from '../paths.ts'
+import { type StateMountRecord, StateMounts } from '../../lifecycle/state-mounts.ts'
 
 export type UsernsRecord = StateMountRecord
 
@@ -14,7 +14,7 @@ export class UsernsPins implements ResourceKind<UsernsRecord> {
   readonly #kernel: Kernel
 
   constructor(roots: SandboxRoots, deps: { readonly kernel: Kernel }) {
-    this.#mounts = new StateMounts(roots.state, 'user')
+    this.#mounts = new StateMounts({ parent: sandboxesDir(roots.state), name: /^user$/, what: 'the user of a sandbox' })
     this.#kernel = deps.kernel
   }
 
