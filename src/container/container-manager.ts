@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import { waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
+import { nowNs } from '../core/now.ts'
 import type { RunProgram } from '../host/outcome.ts'
 import type { LifecycleEvent } from '../lifecycle/events.ts'
 import { Operations } from '../lifecycle/operations.ts'
@@ -363,7 +364,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
     }
   }
 
-  #emit(type: LifecycleEvent['type'], { metadata }: Container, atNs = BigInt(Date.now()) * 1_000_000n): void {
+  #emit(type: LifecycleEvent['type'], { metadata }: Container, atNs = nowNs()): void {
     this.#deps.onEvent({ type, containerId: metadata.id, sandboxId: metadata.sandboxId, atNs })
   }
 }

@@ -16,7 +16,7 @@ import type { OverlayMounts } from './kinds/overlay.ts'
 import { type ContainerPaths, type ContainerRoots, containerPaths } from './paths.ts'
 import type { Pod } from './pods.ts'
 import { type ContainerResourcePlan, containerIntents, planResources } from './resources.ts'
-import { checkpointSubject, encodeMetadata, NEW_STATUS } from './status.ts'
+import { checkpointSubject, plainMetadata, NEW_STATUS } from './status.ts'
 import type { ContainerMetadata, ContainerUser } from './types.ts'
 
 export interface CreateOptions {
@@ -169,7 +169,7 @@ export class CreateSequence {
   async #writeCheckpoint(entries: readonly LedgerEntry[]): Promise<void> {
     const { metadata } = this.#plan
     const checkpoint = sealCheckpoint(this.#deps.durable.sealer, checkpointSubject(metadata.id), {
-      metadata: JSON.parse(encodeMetadata(metadata)) as unknown,
+      metadata: plainMetadata(metadata),
       bootId: this.#options.bootId,
       resources: entries.map(({ kind, record }) => ({ kind, record })),
     })

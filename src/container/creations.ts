@@ -4,6 +4,7 @@ import type { Logger } from 'pino'
 import { canonicalJson } from '../core/canonical-json.ts'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
+import { nowNs } from '../core/now.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { ImageRootfs, ImageView } from '../image/types.ts'
 import { Steps } from '../lifecycle/steps.ts'
@@ -145,7 +146,7 @@ export class Creations {
 
   /** Later than any before, also when the clock was set back: callers take the youngest for the current one. */
   #nextCreatedAt(): bigint {
-    const now = BigInt(Date.now()) * 1_000_000n
+    const now = nowNs()
     this.#lastCreatedAtNs = now > this.#lastCreatedAtNs ? now : this.#lastCreatedAtNs + 1n
     return this.#lastCreatedAtNs
   }

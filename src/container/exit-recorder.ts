@@ -4,10 +4,9 @@ import { CodedError, errorMessage } from '../core/errors.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
 import type { ContainerRecord, ExitStatus } from '../executor/types.ts'
 import { isAlive, type ProcessIdentity } from '../host/process.ts'
-import { CONTAINER_KIND } from '../store/ledger.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
-import { notBefore } from './status.ts'
+import { notBefore, unknownExit } from './status.ts'
 
 export interface ExitRecorderDeps {
   readonly executor: ConmonExecutor
@@ -70,9 +69,8 @@ export class ExitRecorder {
 
   async #record(container: Container, process: ProcessIdentity): Promise<void> {
     const { executor, executed, signal } = this.#deps
-    const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
-    if (!entry) throw new CodedError('DataLoss', 'nothing of it is on record')
-    const record = executed.parse(entry.record)
+    const record = executed.of(container)
+    if (!record) throw new CodedError('DataLoss', 'nothing of it is on record')
     const exit = await executor.wait(record, process, signal)
     // Read before the cgroup is removed, which waits for this.
     const oomKilled = !this.#killed.has(container) && (await executor.oomKilled(record, exit))
@@ -103,10 +101,6 @@ export class ExitRecorder {
       this.#deps.logger.warn(log, 'processes of an ended container are left')
     }
   }
-}
-
-function unknownExit(): ExitStatus {
-  return { code: 255, atNs: BigInt(Date.now()) * 1_000_000n, reason: 'Unknown' }
 }
 
 function sharesPids({ metadata }: Container): boolean {

@@ -2,10 +2,10 @@ import { join } from 'node:path'
 import { type Deadline, deadline } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
+import { nowNs } from '../core/now.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
 import type { ContainerRecord } from '../executor/types.ts'
 import type { RunProgram } from '../host/outcome.ts'
-import { CONTAINER_KIND } from '../store/ledger.ts'
 import type { Bundles } from './bundle.ts'
 import { writeCheckpointArchive } from './checkpoint-archive.ts'
 import type { Container } from './container.ts'
@@ -48,7 +48,7 @@ export class LiveOperations {
     const { executor, failpoints } = this.#deps
     using limit = this.#limit(container, 'start', this.#options.timeoutMs)
     await failpoints.hit('container-start.start.before', limit.signal)
-    const startedAtNs = BigInt(Date.now()) * 1_000_000n
+    const startedAtNs = nowNs()
     try {
       await executor.start(record, limit.signal)
     } catch (error) {
@@ -127,8 +127,8 @@ export class LiveOperations {
       const why = `it is ${state}, not ${states.join(' or ')}`
       throw new CodedError('FailedPrecondition', `${what} container ${container.id}: ${why}`)
     }
-    const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
-    if (entry) return this.#deps.executed.parse(entry.record)
+    const record = this.#deps.executed.of(container)
+    if (record) return record
     throw new CodedError('FailedPrecondition', `${what} container ${container.id}: nothing of it is left to work with`)
   }
 }

@@ -2,13 +2,13 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { errorMessage } from '../core/errors.ts'
+import { nowNs } from '../core/now.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
 import type { ContainerRecord, ExitStatus } from '../executor/types.ts'
 import { isAlive, type ProcessIdentity } from '../host/process.ts'
-import { CONTAINER_KIND } from '../store/ledger.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
-import { notBefore } from './status.ts'
+import { notBefore, unknownExit } from './status.ts'
 
 export interface RecoveryDeps {
   readonly executor: ConmonExecutor
@@ -40,7 +40,7 @@ export class Recovery {
   /** Before any container is touched: lets the executor know what is on record. */
   adopt(container: Container): void {
     try {
-      const record = this.#record(container)
+      const record = this.#deps.executed.of(container)
       if (record) this.#deps.executor.adopt(record)
     } catch (error) {
       container.quarantine(errorMessage(error))
@@ -71,7 +71,7 @@ export class Recovery {
   }
 
   async #observe(container: Container): Promise<Verdict> {
-    const record = this.#record(container)
+    const record = this.#deps.executed.of(container)
     if (!record) return 'leave'
     const { executor } = this.#deps
     const known = container.status.process
@@ -82,7 +82,7 @@ export class Recovery {
       await this.#running(container, record, process)
       return 'watch'
     }
-    const exit = (await executor.exitStatus(record)) ?? { code: 255, atNs: nowNs(), reason: 'Unknown' as const }
+    const exit = (await executor.exitStatus(record)) ?? unknownExit()
     await this.#ended(container, exit, await executor.oomKilled(record, exit))
     return 'leave'
   }
@@ -111,13 +111,4 @@ export class Recovery {
       }),
     })
   }
-
-  #record(container: Container): ContainerRecord | null {
-    const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
-    return entry ? this.#deps.executed.parse(entry.record) : null
-  }
-}
-
-function nowNs(): bigint {
-  return BigInt(Date.now()) * 1_000_000n
 }

@@ -1,4 +1,5 @@
 import { canonicalJson } from '../core/canonical-json.ts'
+import { nowNs } from '../core/now.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus } from './types.ts'
 
@@ -50,9 +51,13 @@ export function decodeStatus(state: ContainerState, text: string): ContainerStat
 }
 
 /** Values of the environment are bytes: base64 in JSON. */
-export function encodeMetadata(metadata: ContainerMetadata): string {
+export function plainMetadata(metadata: ContainerMetadata): unknown {
   const envs = metadata.config.envs.map(({ key, value }) => ({ key, value: value.toString('base64') }))
-  return canonicalJson({ ...metadata, config: { ...metadata.config, envs } })
+  return { ...metadata, config: { ...metadata.config, envs } }
+}
+
+export function encodeMetadata(metadata: ContainerMetadata): string {
+  return canonicalJson(plainMetadata(metadata))
 }
 
 function decodeConfig(value: unknown): ContainerConfig {
@@ -91,6 +96,11 @@ export function decodeMetadata(value: unknown): ContainerMetadata {
 /** Whether it was never run because its creation or its start failed, and why is told. */
 export function hasFailed({ message, startedAtNs }: ContainerStatus): boolean {
   return message !== '' && startedAtNs === 0n
+}
+
+/** An end that nobody could observe. */
+export function unknownExit(): ExitStatus {
+  return { code: 255, atNs: nowNs(), reason: 'Unknown' }
 }
 
 /** The times of files, by which ends are known, lag some milliseconds behind the clock: nothing ends before it begins. */

@@ -8,10 +8,10 @@ import type { ContainerRecord } from '../executor/types.ts'
 import { isAlive, type ProcessIdentity } from '../host/process.ts'
 import { ledgerChange, type Releaser } from '../lifecycle/release.ts'
 import { signalNumber } from '../oci/stop-signal.ts'
-import { CONTAINER_KIND } from '../store/ledger.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
 import { RELEASE_CHAINS } from './resources.ts'
+import { unknownExit } from './status.ts'
 import { StopGrace } from './stop-grace.ts'
 
 /** From SIGKILL to the end of a process; only one in uninterruptible sleep takes longer. */
@@ -109,10 +109,8 @@ export class Teardown {
   }
 
   #record(container: Container): ContainerRecord | null {
-    const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
-    if (!entry) return null
     try {
-      return this.#deps.executed.parse(entry.record)
+      return this.#deps.executed.of(container)
     } catch (error) {
       if (!(error instanceof CodedError)) throw error
       this.#deps.logger.error({ containerId: container.id, error: errorMessage(error) }, 'record cannot be read')
@@ -143,7 +141,7 @@ export class Teardown {
       status: (current) => ({
         ...current,
         state: 'EXITED',
-        exit: current.exit ?? { code: 255, atNs: BigInt(Date.now()) * 1_000_000n, reason: 'Unknown' },
+        exit: current.exit ?? unknownExit(),
       }),
     })
   }

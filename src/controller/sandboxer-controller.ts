@@ -5,7 +5,8 @@ import type { PodSandboxConfig } from '../generated/runtime/v1/PodSandboxConfig.
 import type { ProcessIdentity } from '../host/process.ts'
 import type { Controller, SandboxNamespaces, ControllerStatus, SandboxSpec } from './controller.ts'
 import type { SandboxerClient } from './sandboxer-client.ts'
-import { createRequest, fromTimestamp, nowNs, unknownExit } from './sandboxer-messages.ts'
+import { createRequest, fromTimestamp, unknownExit } from './sandboxer-messages.ts'
+import { nowNs } from '../core/now.ts'
 import { SandboxerWait } from './sandboxer-wait.ts'
 
 /** How long a peer may go on with a Create that was cut short. Until then, not to know the sandbox says little. */

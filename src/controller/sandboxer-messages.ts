@@ -1,3 +1,4 @@
+import { nowNs } from '../core/now.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ControllerCreateRequest } from '../generated/containerd/services/sandbox/v1/ControllerCreateRequest.ts'
 import type { Timestamp, Timestamp__Output } from '../generated/google/protobuf/Timestamp.ts'
@@ -72,8 +73,4 @@ export function observedExit(exitStatus: number, exitedAt: Timestamp__Output | n
 /** Stands in for an exit status that nobody can tell any more. */
 export function unknownExit(atNs: bigint = nowNs()): ExitStatus {
   return { code: 255, atNs, reason: 'Unknown' }
-}
-
-export function nowNs(): bigint {
-  return BigInt(Date.now()) * 1_000_000n
 }

@@ -1,3 +1,4 @@
+import { nowNs } from '../core/now.ts'
 import { dirname } from 'node:path'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ProcessIdentity } from '../host/process.ts'
@@ -73,5 +74,5 @@ export class ShimController implements Controller<ShimRecord> {
 }
 
 function unknownExit(): ExitStatus {
-  return { code: 255, atNs: BigInt(Date.now()) * 1_000_000n, reason: 'Unknown' }
+  return { code: 255, atNs: nowNs(), reason: 'Unknown' }
 }

@@ -1,6 +1,7 @@
 import type { Containers } from '../container/types.ts'
 import { waitFor } from '../core/deadline.ts'
 import { CodedError, errorCode } from '../core/errors.ts'
+import { nowNs } from '../core/now.ts'
 import type { ContainerEventResponse } from '../generated/runtime/v1/ContainerEventResponse.ts'
 import type { CallContext } from '../grpc/handler.ts'
 import type { LifecycleEvent } from '../lifecycle/events.ts'
@@ -93,7 +94,7 @@ export class ContainerEvents implements Disposable {
 
   #snapshot({ type, containerId, sandboxId, atNs }: LifecycleEvent): ContainerEventResponse {
     // The kubelet takes it for the time at which it learned all this: that of the snapshot, not that of a long past exit.
-    const now = BigInt(Date.now()) * 1_000_000n
+    const now = nowNs()
     const sandbox = this.#sandbox(sandboxId)
     return {
       container_id: containerId,

@@ -1,5 +1,6 @@
 import type { ContainerView } from '../container/types.ts'
 import { canonicalJson } from '../core/canonical-json.ts'
+import { nowNs } from '../core/now.ts'
 import type { PodSandbox } from '../generated/runtime/v1/PodSandbox.ts'
 import type { PodSandboxStatus } from '../generated/runtime/v1/PodSandboxStatus.ts'
 import type { PodSandboxStatusResponse } from '../generated/runtime/v1/PodSandboxStatusResponse.ts'
@@ -47,7 +48,7 @@ export function toPodSandboxStatus(
   return {
     status: toSandboxStatus(view),
     containers_statuses: containers.map(toContainerStatus),
-    timestamp: (BigInt(Date.now()) * 1_000_000n).toString(),
+    timestamp: nowNs().toString(),
     ...(info === undefined ? {} : { info: { info: canonicalJson(withQuarantine(view, info)) } }),
   }
 }

@@ -15,8 +15,14 @@ export interface CgroupLimits {
 /** Reads it. A few small files of /sys and /proc, once at start, hence synchronous. */
 export function readCgroupLimits(): CgroupLimits {
   const mounts = cgroupMounts()
-  const hasFile = (pattern: RegExp): boolean =>
-    mounts.some((mount) => placesIn(mount).some((d) => hasEntry(d, pattern)))
+  const own = readFileSync('/proc/self/cgroup', 'utf8')
+    .split('\n')
+    .map((line) => line.split(':').slice(2).join(':'))
+  const files = mounts
+    .flatMap((mount) => placesIn(mount, own))
+    .filter((directory) => existsSync(directory))
+    .flatMap((d) => entries(d, false))
+  const hasFile = (pattern: RegExp): boolean => files.some((name) => pattern.test(name))
   // On v2 the runtimes enable what is on offer on the way to a container; systemd knows nothing of huge pages.
   const isOffered = readCgroupMode() === 'v2' && mounts.some((mount) => controllers(mount).includes('hugetlb'))
   const hasHugetlb = isOffered || hasFile(/^hugetlb\./)
@@ -27,20 +33,13 @@ export function readCgroupLimits(): CgroupLimits {
 }
 
 /** The root of a v2 hierarchy has no limits: a cgroup below it tells. */
-function placesIn(mount: string): string[] {
-  const own = readFileSync('/proc/self/cgroup', 'utf8')
-    .split('\n')
-    .map((line) => line.split(':').slice(2).join(':'))
+function placesIn(mount: string, own: readonly string[]): string[] {
   const children = entries(mount, true)
   return [mount, ...own.map((path) => join(mount, path)), ...children.slice(0, 1).map((name) => join(mount, name))]
 }
 
 function controllers(mount: string): string[] {
   return readFileSync(join(mount, 'cgroup.controllers'), 'utf8').trim().split(' ')
-}
-
-function hasEntry(directory: string, pattern: RegExp): boolean {
-  return existsSync(directory) && entries(directory, false).some((name) => pattern.test(name))
 }
 
 function entries(directory: string, onlyDirectories: boolean): string[] {

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
+import { nowNs } from '../core/now.ts'
 import type { RunProgram } from '../host/outcome.ts'
 import type { FilesystemUsage } from './types.ts'
 
@@ -67,7 +68,7 @@ export class DiskUsage {
     }
     const records = ['overlay-images', 'overlay-layers', 'tmp'].map((name) => join(this.#graph, name))
     const others = await this.#usageOf([...records, this.#containersDir])
-    const atNs = BigInt(Date.now()) * 1_000_000n
+    const atNs = nowNs()
     const sum = (usages: Iterable<Usage | undefined>, mountpoint: string): FilesystemUsage => {
       const there = [...usages].filter((usage) => usage !== undefined)
       const usedBytes = there.reduce((total, { bytes }) => total + bytes, 0n)

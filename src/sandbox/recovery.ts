@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import type { ControllerRegistry } from '../controller/registry.ts'
 import { errorMessage } from '../core/errors.ts'
 import type { Sealer } from '../core/seal.ts'
+import { nowNs } from '../core/now.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ControlledSandboxes } from './kinds/controlled.ts'
 import type { SandboxRoots } from './paths.ts'
@@ -137,8 +138,4 @@ export class Recovery {
     this.#deps.logger.info({ sandboxId: sandbox.id, ...exit, atNs: exit.atNs.toString() }, 'sandbox ended while away')
     await sandbox.note({ status: (current) => ({ ...current, state: 'STOPPED', exit }) })
   }
-}
-
-function nowNs(): bigint {
-  return BigInt(Date.now()) * 1_000_000n
 }

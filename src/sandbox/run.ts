@@ -24,7 +24,7 @@ import { type SandboxPaths, type SandboxRoots, sandboxPaths } from './paths.ts'
 import { hostnameFor, hostsFile, resolvConf } from './pod-files.ts'
 import { planResources, type Resources, sandboxIntents } from './resources.ts'
 import { Sandbox } from './sandbox.ts'
-import { type CheckpointData, encodeMetadata, type NetworkSetting, networkSubject } from './status.ts'
+import { type CheckpointData, type NetworkSetting, networkSubject } from './status.ts'
 import type { Steps } from '../lifecycle/steps.ts'
 import type { SandboxMetadata } from './types.ts'
 
@@ -182,7 +182,7 @@ export class RunSequence {
   #checkpoint(entries: readonly LedgerEntry[]): Checkpoint {
     const { metadata } = this.#plan
     const data: CheckpointData = {
-      metadata: JSON.parse(encodeMetadata(metadata)) as unknown,
+      metadata,
       bootId: this.#options.bootId,
       resources: entries.map(({ kind, record }) => ({ kind, record })),
     }

@@ -4,6 +4,7 @@ import type { ControllerRegistry } from '../controller/registry.ts'
 import { canonicalJson } from '../core/canonical-json.ts'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
+import { nowNs } from '../core/now.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { ControlledSandboxes } from './kinds/controlled.ts'
 import type { LoadedSandbox } from './load.ts'
@@ -261,7 +262,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
 
   /** Later than any before, also when the clock was set back: callers take the youngest of a pod for the current one. */
   #nextCreatedAt(): bigint {
-    const now = BigInt(Date.now()) * 1_000_000n
+    const now = nowNs()
     this.#lastCreatedAtNs = now > this.#lastCreatedAtNs ? now : this.#lastCreatedAtNs + 1n
     return this.#lastCreatedAtNs
   }
@@ -397,7 +398,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     )
   }
 
-  #emit(type: LifecycleEvent['type'], id: string, atNs = BigInt(Date.now()) * 1_000_000n): void {
+  #emit(type: LifecycleEvent['type'], id: string, atNs = nowNs()): void {
     this.#deps.onEvent({ type, containerId: id, sandboxId: id, atNs })
   }
 

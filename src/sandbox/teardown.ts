@@ -3,6 +3,7 @@ import type { ControllerRegistry } from '../controller/registry.ts'
 import { deadline } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
+import { nowNs } from '../core/now.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ControlledRecord, ControlledSandboxes } from './kinds/controlled.ts'
 import { ledgerChange, type Releaser } from '../lifecycle/release.ts'
@@ -140,7 +141,7 @@ export class Teardown {
 
 /** A sandbox without a process ends when it is told to. */
 function endedNow(hadNoProcess: boolean): ExitStatus {
-  const atNs = BigInt(Date.now()) * 1_000_000n
+  const atNs = nowNs()
   return hadNoProcess ? { code: 0, atNs, reason: 'Exited' } : { code: 255, atNs, reason: 'Unknown' }
 }
 

@@ -1,3 +1,4 @@
+import { nowNs } from '../core/now.ts'
 import { existsSync } from 'node:fs'
 import type { CgroupReading, CpuReading, IoReading, MemoryReading, Psi, SwapReading } from './cgroup-reading.ts'
 import { readDetail } from './cgroup-detail.ts'
@@ -141,8 +142,4 @@ function parsePsi(text: string): Psi {
 
 function limited(bytes: number | null): number | null {
   return bytes === null || bytes >= UNLIMITED_BYTES ? null : bytes
-}
-
-function nowNs(): bigint {
-  return BigInt(Date.now()) * 1_000_000n
 }

@@ -1,3 +1,4 @@
+import { nowNs } from '../core/now.ts'
 import { statSync } from 'node:fs'
 import { isAbsence, type SmallFiles } from './small-files.ts'
 
@@ -44,7 +45,7 @@ export function parseNetDev(text: string): NetworkReading {
     const [txBytes = 0, txPackets = 0, txErrors = 0, txDropped = 0] = transmitted
     return [{ name, rxBytes, rxPackets, rxErrors, rxDropped, txBytes, txPackets, txErrors, txDropped }]
   })
-  return { atNs: BigInt(Date.now()) * 1_000_000n, interfaces }
+  return { atNs: nowNs(), interfaces }
 }
 
 /**

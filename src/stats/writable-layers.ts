@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { sleep } from '../core/deadline.ts'
 import { errorCode, errorMessage } from '../core/errors.ts'
+import { nowNs } from '../core/now.ts'
 import type { RunProgram } from '../host/outcome.ts'
 
 const DU = '/usr/bin/du'
@@ -121,7 +122,7 @@ export class WritableLayers implements AsyncDisposable {
     const inodesUsed = await this.#du('--inodes', batch)
     const now = performance.now()
     const nextAtMs = now + Math.max(this.#intervalMs, ((now - startMs) / batch.length) * PAUSE_FACTOR)
-    const atNs = BigInt(Date.now()) * 1_000_000n
+    const atNs = nowNs()
     for (const { id, upperDir } of batch) {
       const [bytes, inodes] = [usedBytes.get(upperDir), inodesUsed.get(upperDir)]
       // Removed meanwhile, if it is missing.

@@ -5,6 +5,7 @@ import type { OwnedResource, ResourceKind } from '../../core/resource.ts'
 import type { ConmonExecutor } from '../../executor/conmon-executor.ts'
 import type { ContainerRecord } from '../../executor/types.ts'
 import { CONTAINER_KIND } from '../../store/ledger.ts'
+import type { Container } from '../container.ts'
 import { type ContainerRoots, containersDir } from '../paths.ts'
 
 /** Containers at the executor: monitor, processes, cgroup and the runtime's state. */
@@ -32,6 +33,15 @@ export class ExecutedContainers implements ResourceKind<ContainerRecord> {
     if (!isOurs)
       throw new CodedError('DataLoss', `container record: ${canonicalJson(record ?? null)} is not one of ours`)
     return record as ContainerRecord
+  }
+
+  /**
+   * The record of a container; null when nothing of it is left.
+   * @throws CodedError as {@link parse}.
+   */
+  of(container: Pick<Container, 'entries'>): ContainerRecord | null {
+    const entry = container.entries.find(({ kind }) => kind === CONTAINER_KIND)
+    return entry ? this.parse(entry.record) : null
   }
 
   async release(record: ContainerRecord, signal: AbortSignal): Promise<void> {
