@@ -7,22 +7,28 @@ export class CgroupParents {
   readonly #mounts: readonly string[]
   /** The containers that are, or are about to be, below each. */
   readonly #users = new Map<string, Set<string>>()
+  /** Ends with what was begun last: between a look and what follows from it nobody makes or removes a parent. */
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(mounts: readonly string[]) {
     this.#mounts = mounts
   }
 
-  /** Those of a new container, the deepest first. */
-  async plan(cgroupsPath: string): Promise<string[]> {
-    const owned = await missingAncestors(this.#mounts, cgroupsPath)
-    // Also ours to remove: the default parent, and what another container of ours made.
-    for (const parent of [DEFAULT_CGROUP_PARENT, ...this.#users.keys()]) {
-      if (cgroupsPath.startsWith(`${parent}/`) && !owned.includes(parent)) owned.push(parent)
-    }
-    return owned.sort((a, b) => b.length - a.length)
+  /** Takes note of a new container, and returns those that are to be removed after it, the deepest first. */
+  async plan(id: string, cgroupsPath: string): Promise<string[]> {
+    return this.#inTurn(async () => {
+      const owned = await missingAncestors(this.#mounts, cgroupsPath)
+      // Also ours to remove: the default parent, and what another container of ours made.
+      for (const parent of [DEFAULT_CGROUP_PARENT, ...this.#users.keys()]) {
+        if (cgroupsPath.startsWith(`${parent}/`) && !owned.includes(parent)) owned.push(parent)
+      }
+      owned.sort((a, b) => b.length - a.length)
+      this.adopt({ id, ownedCgroupParents: owned })
+      return owned
+    })
   }
 
-  adopt(record: ContainerRecord): void {
+  adopt(record: Pick<ContainerRecord, 'id' | 'ownedCgroupParents'>): void {
     for (const parent of record.ownedCgroupParents) {
       const users = this.#users.get(parent) ?? new Set()
       this.#users.set(parent, users.add(record.id))
@@ -31,12 +37,20 @@ export class CgroupParents {
 
   /** Removes those that only this container was in. */
   async release(record: ContainerRecord): Promise<void> {
-    for (const parent of record.ownedCgroupParents) {
-      const users = this.#users.get(parent)
-      users?.delete(record.id)
-      if (users && users.size > 0) continue
-      this.#users.delete(parent)
-      await removeCgroupIfEmpty(this.#mounts, parent)
-    }
+    await this.#inTurn(async () => {
+      for (const parent of record.ownedCgroupParents) {
+        const users = this.#users.get(parent)
+        users?.delete(record.id)
+        if (users && users.size > 0) continue
+        this.#users.delete(parent)
+        await removeCgroupIfEmpty(this.#mounts, parent)
+      }
+    })
+  }
+
+  async #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const mine = this.#last.then(act, act)
+    this.#last = mine
+    return mine
   }
 }

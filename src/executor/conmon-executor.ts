@@ -88,11 +88,10 @@ export class ConmonExecutor {
   }): Promise<ContainerRecord> {
     this.#moves.quicken()
     // With systemd the slices above are systemd's own business.
-    const record = request.runtime.systemdCgroup
-      ? { ...request, ownedCgroupParents: [], sliceOomKills: await this.#sliceOomKills(request) }
-      : { ...request, ownedCgroupParents: await this.#parents.plan(request.cgroupsPath) }
-    this.adopt(record)
-    return record
+    if (request.runtime.systemdCgroup) {
+      return { ...request, ownedCgroupParents: [], sliceOomKills: await this.#sliceOomKills(request) }
+    }
+    return { ...request, ownedCgroupParents: await this.#parents.plan(request.id, request.cgroupsPath) }
   }
 
   /** Takes note of a container that is on record: to be called for each before any is deleted. */
