@@ -10,6 +10,7 @@ import type { RuntimeServiceClient } from '../src/generated/runtime/v1/RuntimeSe
 import type { PodSandbox__Output } from '../src/generated/runtime/v1/PodSandbox.ts'
 import type { PodSandboxConfig } from '../src/generated/runtime/v1/PodSandboxConfig.ts'
 import type { StatusResponse__Output } from '../src/generated/runtime/v1/StatusResponse.ts'
+import { StreamUrlClient } from '../test/support/cri-streaming.ts'
 import type { Daemon } from './process.ts'
 
 const CALL_MS = 120_000
@@ -24,6 +25,7 @@ export interface PodInfo {
 
 /** A CRI client: calls as promises. */
 export class Cri {
+  readonly streamUrls: StreamUrlClient
   readonly #client: RuntimeServiceClient
   readonly #images: ImageServiceClient
 
@@ -34,6 +36,7 @@ export class Cri {
     const options = { 'grpc.initial_reconnect_backoff_ms': 100, 'grpc.max_reconnect_backoff_ms': 100 }
     const { RuntimeService, ImageService } = packages.runtime.v1
     this.#client = new RuntimeService(`unix://${socket}`, credentials.createInsecure(), options)
+    this.streamUrls = new StreamUrlClient(this.#client)
     this.#images = new ImageService(`unix://${socket}`, credentials.createInsecure(), options)
   }
 

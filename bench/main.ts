@@ -15,6 +15,8 @@ import { measureReads, type Reads } from './reads.ts'
 import { measureRecovery, type Recovery } from './recovery.ts'
 import * as report from './report.ts'
 import { startSandboxerd } from './sandboxerd.ts'
+import { measureStreaming, type StreamingResults } from './streaming.ts'
+import { streamingTables, streamingVerdicts } from './streaming-report.ts'
 import type { Server } from './server.ts'
 import type { Subject } from './subject.ts'
 
@@ -31,6 +33,7 @@ interface Results {
   readonly reads: Reads[]
   readonly recovery: Recovery[]
   readonly containers: ContainerResults[]
+  readonly streaming: StreamingResults[]
 }
 
 /** Those that are compared, with daemons of their own, on one kind of bridge. */
@@ -150,9 +153,16 @@ async function measureWorkloads(
   await using registry = await startRegistry()
   machine.allowRegistry(registry.address)
   const { ref } = await pushImage(registry, { name: 'bench/busybox' })
-  const measured = await measureContainers(rig.servers, ref, options, machine, signal)
-  results.containers.push(measured)
-  show(containerTables(measured))
+  if (options.containers) {
+    const measured = await measureContainers(rig.servers, ref, options, machine, signal)
+    results.containers.push(measured)
+    show(containerTables(measured))
+  }
+  if (options.streaming) {
+    const measured = await measureStreaming(rig.servers, ref, options, machine, signal)
+    results.streaming.push(measured)
+    show(streamingTables(measured))
+  }
 }
 
 async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> {
@@ -166,6 +176,7 @@ async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> 
     reads: [],
     recovery: [],
     containers: [],
+    streaming: [],
   }
   show(results.machine.join('\n'))
   {
@@ -173,14 +184,14 @@ async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> 
     const plain = options.networks.filter((network) => network !== 'masq')
     if (plain.length > 0) {
       await using rig = await Rig.start(options, machine, false)
-      if (!options.onlyContainers) {
+      if (options.pods) {
         for (const network of plain) await measureLoads(rig, network, options, results, signal)
         signal.throwIfAborted()
         await measureRest(rig, options, results)
       }
-      if (options.containers) await measureWorkloads(rig, options, machine, results, signal)
+      if (options.containers || options.streaming) await measureWorkloads(rig, options, machine, results, signal)
     }
-    if (!options.onlyContainers && options.networks.includes('masq')) {
+    if (options.pods && options.networks.includes('masq')) {
       await using rig = await Rig.start(options, machine, true)
       await measureLoads(rig, 'masq', options, results, signal)
     }
@@ -189,6 +200,7 @@ async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> 
     ...report.verdicts(results.loads),
     ...results.reads.flatMap(report.readVerdicts),
     ...results.containers.flatMap(containerVerdicts),
+    ...results.streaming.flatMap(streamingVerdicts),
   ]
   show(report.verdictTable(verdicts))
   if (options.jsonFile !== '') writeFileSync(options.jsonFile, toJson({ ...results, verdicts }))

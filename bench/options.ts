@@ -14,7 +14,11 @@ export interface BenchOptions {
   /** Whether to measure containers, too, and how many whole pods with a container each. */
   readonly containers: boolean
   readonly cycles: number
-  readonly onlyContainers: boolean
+  /** Whether to measure sessions, too, and how much goes through each way in one of them. */
+  readonly streaming: boolean
+  readonly streamedMib: number
+  /** Whether to measure pods alone, too. */
+  readonly pods: boolean
   readonly jsonFile: string
   /** An empty text leaves containerd out. */
   readonly containerd: string
@@ -42,7 +46,10 @@ how long each took and how they compare.
   --no-containers      leave out containers
   --cycles N           whole pods with a container, 8 at a time   default: 80
   --only-containers    leave out everything else
-  --quick              --network bridge,host --concurrency 1 --killed-with none --no-reads --no-containers
+  --no-streaming       leave out exec and port-forward
+  --mib N              how much goes through each way             default: 256
+  --only-streaming     leave out everything else
+  --quick              --network bridge,host --concurrency 1 --killed-with none --no-reads --no-containers --no-streaming
   --json FILE          write all numbers there, too
 
 In the environment:
@@ -70,6 +77,9 @@ export function parseOptions(
       'no-reads': { type: 'boolean', default: false },
       'no-containers': { type: 'boolean', default: false },
       'only-containers': { type: 'boolean', default: false },
+      'no-streaming': { type: 'boolean', default: false },
+      'only-streaming': { type: 'boolean', default: false },
+      mib: { type: 'string', default: '256' },
       cycles: { type: 'string', default: '80' },
       quick: { type: 'boolean', default: false },
       json: { type: 'string', default: '' },
@@ -86,8 +96,10 @@ export function parseOptions(
     rounds: numbers(values.rounds, 'rounds')[0] ?? 1,
     killedWith: killedWith === 'none' ? [] : numbers(killedWith, 'killed-with').sort((a, b) => a - b),
     reads: !values['no-reads'] && !values.quick,
-    containers: values['only-containers'] || !(values['no-containers'] || values.quick),
-    onlyContainers: values['only-containers'],
+    containers: values['only-containers'] || !(values['no-containers'] || values['only-streaming'] || values.quick),
+    streaming: values['only-streaming'] || !(values['no-streaming'] || values['only-containers'] || values.quick),
+    pods: !(values['only-containers'] || values['only-streaming']),
+    streamedMib: numbers(values.mib, 'mib')[0] ?? 1,
     cycles: numbers(values.cycles, 'cycles')[0] ?? 1,
     jsonFile: values.json,
     containerd: containerd === 'none' ? '' : containerd,

@@ -90,8 +90,8 @@ export class Daemon {
   }
 
   /** The end of what it printed. */
-  logTail(): string {
-    return readFileSync(this.#logFile, 'utf8').slice(-2000)
+  logTail(characters = 2000): string {
+    return readFileSync(this.#logFile, 'utf8').slice(-characters)
   }
 }
 

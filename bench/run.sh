@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles the bench and runs it. As root: it makes pods, and the bare commands that they are compared with.
+# Compiles the bench and runs it, or with `leaks` as the first word what looks for leaks. As root: it makes pods, and the bare commands that they are compared with.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
@@ -7,4 +7,9 @@ cd "$REPO"
 build_if_newer
 node_modules/.bin/tsc -p bench
 case " $* " in *" --help "*) ;; *) need_root ;; esac
-exec node .cache/bench/bench/main.js "$@"
+program=main
+if [ "${1:-}" = leaks ]; then
+  program=leaks
+  shift
+fi
+exec node ".cache/bench/bench/$program.js" "$@"

@@ -12,7 +12,8 @@ export const EXECED = ['/bin/true']
 export interface Workload {
   readonly name: string
   readonly subject: Subject
-  create(podId: string, podName: string, hostNetwork: boolean): Promise<string>
+  /** @param part over the configuration of the container, which sleeps by itself. */
+  create(podId: string, podName: string, hostNetwork: boolean, part?: ContainerConfig): Promise<string>
   start(id: string): Promise<void>
   exec(id: string): Promise<void>
   stop(id: string): Promise<void>
@@ -33,7 +34,7 @@ export function criWorkload(
   return {
     name: subject.name,
     subject,
-    create: (podId, podName, hostNetwork) => {
+    create: (podId, podName, hostNetwork, part) => {
       const pod = podConfig(options, machine, podName, hostNetwork)
       const namespaces = pod.linux?.security_context?.namespace_options
       const config: ContainerConfig = {
@@ -42,6 +43,7 @@ export function criWorkload(
         command: SLEEPER,
         log_path: 'log',
         linux: { security_context: { namespace_options: { ...namespaces, pid: 'CONTAINER' } } },
+        ...part,
       }
       return cri.createContainer(podId, config, pod)
     },

@@ -1,4 +1,5 @@
 // The CRI client of scripts/quickstart.sh. What it must know at its next call is in DIR/quickstart.json.
+import { once } from 'node:events'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,17 +8,22 @@ import { isDeepStrictEqual } from 'node:util'
 import { credentials, loadPackageDefinition } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import Database from 'better-sqlite3'
+import WebSocket from 'ws'
 
 const [command, ...rest] = process.argv.slice(2)
 // The directory comes last.
 const dir = rest.pop()
-const commands = { up, run, look, same, ended, down, 'remove-all': removeAll, rows }
+const commands = { up, run, look, talk, same, ended, down, 'remove-all': removeAll, rows }
 const NAMES = ['quickstart-a', 'quickstart-b']
 const CALL_MS = 30_000
 const COUNTER_EXIT = 7
+const WEB_PORT = 8080
 // `wait` is what a signal interrupts.
-const COUNTER = `trap 'exit ${COUNTER_EXIT}' TERM; i=0; while :; do i=$((i+1)); echo "line $i"; sleep 0.1 & wait; done`
+const COUNTER = `echo "hello from $(hostname)" >/tmp/index.html; busybox httpd -p ${WEB_PORT} -h /tmp
+trap 'exit ${COUNTER_EXIT}' TERM; i=0; while :; do i=$((i+1)); echo "line $i"; sleep 0.1 & wait; done`
 const READY_MS = 30_000
+// The channels of v5.channel.k8s.io.
+const [STDIN, STDOUT, ERROR, CLOSE] = [0, 1, 3, 255]
 
 if (!dir || !Object.hasOwn(commands, command)) {
   console.error(`usage: quickstart.mjs ${Object.keys(commands).join('|')} [IMAGE] DIR`)
@@ -104,6 +110,54 @@ async function look() {
   const memoryKib = Number(stats.memory.working_set_bytes.value) / 1024
   if (!(cpuMs > 0) || !(memoryKib > 0)) throw new Error(`stats: ${JSON.stringify(stats)}`)
   console.log(`  stats: ${cpuMs.toFixed(0)} ms of CPU time, ${memoryKib.toFixed(0)} KiB of memory`)
+}
+
+/** What `crictl exec -i`, `attach` and `port-forward` do, over WebSocket. */
+async function talk() {
+  const [{ container, id: podId }] = JSON.parse(readFileSync(memory, 'utf8'))
+  const streams = { container_id: container.id, stdin: true, stdout: true, stderr: true }
+  const cmd = ['/bin/sh', '-c', 'while read -r word; do echo "$word, said $(id -un)"; done; exit 3']
+  const exec = await open('Exec', { ...streams, cmd }, 'v5.channel.k8s.io')
+  exec.send(STDIN, 'hello')
+  exec.send(STDIN, ' world\n')
+  exec.send(CLOSE, Buffer.of(STDIN))
+  await exec.closed
+  const { details } = JSON.parse(exec.received(ERROR))
+  const code = details?.causes?.find(({ reason }) => reason === 'ExitCode')?.message
+  if (code !== '3') throw new Error(`exec: its status is ${exec.received(ERROR)}`)
+  console.log(`  exec:         ${exec.received(STDOUT).trim()}; and the exit code ${code}`)
+
+  const attach = await open('Attach', { ...streams, stdin: false }, 'v5.channel.k8s.io')
+  await sleep(500)
+  attach.end()
+  const lines = attach.received(STDOUT).trim().split('\n')
+  if (!/^line \d+$/.test(lines[0])) throw new Error(`attach: instead of the counter's output came ${lines[0]}`)
+  console.log(`  attach:       ${lines.join(', ')}`)
+
+  const forward = await open('PortForward', { pod_sandbox_id: podId, port: [WEB_PORT] }, 'v4.channel.k8s.io')
+  forward.send(0, 'GET / HTTP/1.0\r\n\r\n')
+  await forward.closed
+  // Each channel begins with the number of its port.
+  const [head, body] = forward.received(0).slice(2).split('\r\n\r\n')
+  if (!body?.startsWith('hello from')) throw new Error(`port-forward: the answer is ${head}`)
+  console.log(`  port-forward: ${head.split('\r\n')[0]}: ${body.trim()}`)
+}
+
+/** A session whose URL a call of the CRI gives. The first byte of each message is the number of its channel. */
+async function open(method, request, protocol) {
+  const { url } = await runtime.call(method, request)
+  const socket = new WebSocket(url.replace(/^http/, 'ws'), protocol)
+  const messages = []
+  socket.on('message', (message) => messages.push(message))
+  const closed = once(socket, 'close', { signal: AbortSignal.timeout(CALL_MS) })
+  await once(socket, 'open')
+  return {
+    send: (channel, data) => socket.send(Buffer.concat([Buffer.of(channel), Buffer.from(data)])),
+    received: (channel) =>
+      Buffer.concat(messages.filter(([of]) => of === channel).map((message) => message.subarray(1))).toString(),
+    end: () => socket.close(),
+    closed,
+  }
 }
 
 /** The container has ended while the daemon was away: with its exit code, its time, and a log that lacks nothing. */

@@ -6,9 +6,10 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 usage "usage: quickstart.sh
 Installs what is missing and builds; starts a daemon of its own in a new directory; runs two pods and shows what happened;
-pings one from the other; pulls an image from a registry of its own and runs a container with it; kills the daemon with
-kill -9, ends the container meanwhile, and starts the daemon again; shows the same pods, and the container's exit code and
-log; stops and removes all of it; and shows that nothing is left on the machine. Ends non-zero when any of this does not happen, and cleans up in any case." "$@"
+pings one from the other; pulls an image from a registry of its own and runs a container with it; talks to a command in it,
+attaches to it, and forwards a port to it; kills the daemon with kill -9, ends the container meanwhile, and starts the daemon
+again; shows the same pods, and the container's exit code and log; stops and removes all of it; and shows that nothing is left
+on the machine. Ends non-zero when any of this does not happen, and cleans up in any case." "$@"
 
 need_root
 "$REPO/scripts/setup.sh"
@@ -192,6 +193,9 @@ mapfile -t -O ${#ids[@]} ids < <(pods '.[0].container.id')
 
 step "its log, an exec in it, and what it takes"
 client look
+
+step "what crictl exec -i, attach and port-forward do: talk to a command, watch the container, ask its web server"
+client talk
 
 step "kill -9 sandboxerd ($daemon), end the container, and start sandboxerd again"
 stop_daemon KILL || true

@@ -33,6 +33,23 @@ export interface ImagesConfig {
   readonly policy: string
 }
 
+/** The server for exec, attach and port-forward. Paths of files that are `''` mean that there is none. */
+export interface StreamingConfig {
+  /** An IP address; loopback unless there is a certificate. */
+  readonly address: string
+  /** 0 is any that is free. */
+  readonly port: number
+  readonly tlsCertFile: string
+  readonly tlsKeyFile: string
+  readonly tlsClientCaFile: string
+  /** What its URLs begin with; `''` is made of address and port. */
+  readonly baseUrl: string
+  readonly idleTimeoutMs: number
+  readonly streamCreationTimeoutMs: number
+  readonly maxSessions: number
+  readonly maxPending: number
+}
+
 /** Time limits in milliseconds. All are at least 1, but `stopGraceMs` and `drainMs` may be 0. */
 export interface TimeoutsConfig {
   readonly runPodSandboxMs: number
@@ -60,6 +77,7 @@ export interface Config {
   readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: 'json' | 'pretty' }
   readonly cri: SocketConfig
   readonly sandboxer: SocketConfig
+  readonly streaming: StreamingConfig
   /** By handler name. Has no prototype, so that a handler named `constructor` is not found in it. */
   readonly runtimes: Readonly<Record<string, RuntimeHandlerConfig>>
   /** Remote sandboxers by name; the address is `unix:///path`. Has no prototype either. */
@@ -85,6 +103,12 @@ export interface Config {
   }
   readonly seccomp: { readonly defaultProfile: string }
   readonly images: ImagesConfig
+  readonly checkpoint: {
+    readonly enabled: boolean
+    readonly criu: string
+    readonly timeoutMs: number
+    readonly maxBytes: number
+  }
   readonly stats: { readonly minIntervalMs: number; readonly writableLayerIntervalMs: number }
   readonly timeouts: TimeoutsConfig
   readonly recovery: { readonly concurrency: number }
@@ -103,6 +127,7 @@ export function toConfig(settings: Settings): Config {
     log: settings.log,
     cri: toSocket(settings.cri, `${state}/cri.sock`),
     sandboxer: toSocket(settings.sandboxer, `${state}/sandboxer.sock`),
+    streaming: toStreaming(settings.streaming),
     runtimes: mapTable(settings.runtimes, ({ runtime, runtime_root, sandboxer }, name) => ({
       runtime,
       runtimeRoot: runtime_root || `${state}/runtime/${name}`,
@@ -130,6 +155,12 @@ export function toConfig(settings: Settings): Config {
       certsDir: images.certs_dir,
       policy: images.policy,
     },
+    checkpoint: {
+      enabled: settings.checkpoint.enabled,
+      criu: settings.checkpoint.criu,
+      timeoutMs: toMs(settings.checkpoint.timeout),
+      maxBytes: settings.checkpoint.max_bytes,
+    },
     stats: {
       minIntervalMs: toMs(settings.stats.min_interval_seconds),
       writableLayerIntervalMs: toMs(settings.stats.writable_layer_interval_seconds),
@@ -151,6 +182,21 @@ export function toConfig(settings: Settings): Config {
 function toSocket(settings: Settings['cri'], byDefault: string): SocketConfig {
   const { socket, mode, group } = settings
   return { socket: socket || byDefault, mode: typeof mode === 'number' ? mode : parseMode(mode), group }
+}
+
+function toStreaming(settings: Settings['streaming']): StreamingConfig {
+  return {
+    address: settings.address,
+    port: settings.port,
+    tlsCertFile: settings.tls_cert_file,
+    tlsKeyFile: settings.tls_key_file,
+    tlsClientCaFile: settings.tls_client_ca_file,
+    baseUrl: settings.base_url,
+    idleTimeoutMs: toMs(settings.idle_timeout),
+    streamCreationTimeoutMs: toMs(settings.stream_creation_timeout),
+    maxSessions: settings.max_sessions,
+    maxPending: settings.max_pending,
+  }
 }
 
 function parseMode(text: string): number {

@@ -1,5 +1,5 @@
 import type { Config, SocketConfig } from './config.ts'
-import { addressPath, isWithin, socketProblem } from './rules.ts'
+import { addressPath, isLoopback, isWildcard, isWithin, socketProblem } from './rules.ts'
 import { BUILT_IN_SANDBOXERS } from './schema.ts'
 
 /** Two or more keys that do not go together. */
@@ -19,6 +19,7 @@ export function crossProblems(config: Config): CrossProblem[] {
     ...handlerProblems(config),
     ...runtimeRootProblems(config),
     ...sandboxerProblems(config),
+    ...streamingProblems(config),
   ]
 }
 
@@ -133,6 +134,29 @@ function sandboxerProblems({ sandboxers, sandboxer }: Config): CrossProblem[] {
         dependsOn: ['sandboxer.socket', 'state'],
       })
     }
+  }
+  return problems
+}
+
+function streamingProblems({ streaming }: Config): CrossProblem[] {
+  const { address, tlsCertFile, tlsKeyFile, tlsClientCaFile, baseUrl } = streaming
+  const problems: CrossProblem[] = []
+  const add = (key: string, message: string, ...dependsOn: string[]): void => {
+    problems.push({ key: `streaming.${key}`, message, dependsOn: dependsOn.map((other) => `streaming.${other}`) })
+  }
+  if (!isLoopback(address) && tlsCertFile === '') {
+    add(
+      'address',
+      `must be a loopback address without TLS: whoever reaches ${address} could read what clients type`,
+      'tls_cert_file',
+    )
+  }
+  if (isWildcard(address) && baseUrl === '')
+    add('base_url', `must be given: clients cannot connect to ${address}`, 'address')
+  if (tlsCertFile !== '' && tlsKeyFile === '') add('tls_key_file', 'must be given with tls_cert_file', 'tls_cert_file')
+  if (tlsKeyFile !== '' && tlsCertFile === '') add('tls_cert_file', 'must be given with tls_key_file', 'tls_key_file')
+  if (tlsClientCaFile !== '' && tlsCertFile === '') {
+    add('tls_client_ca_file', 'must not be given without tls_cert_file', 'tls_cert_file')
   }
   return problems
 }

@@ -1,3 +1,4 @@
+import { BlockList, isIP } from 'node:net'
 import { posix } from 'node:path'
 
 /** `sockaddr_un.sun_path` holds 108 bytes, the closing NUL among them (unix(7)). */
@@ -73,4 +74,41 @@ export function isMode(mode: string | number): boolean {
 
 export function bytesProblem(value: number): string | undefined {
   return Number.isSafeInteger(value) && value >= 0 ? undefined : 'must be a whole number of bytes, 0 or more'
+}
+
+/** Why `text` is no IP address, or undefined when it is one. */
+export function ipProblem(text: string): string | undefined {
+  return isIP(text) === 0 || text.includes('%') ? 'must be an IP address' : undefined
+}
+
+/** Why `port` cannot be listened on, or undefined when it can; 0 is any. */
+export function portProblem(port: number): string | undefined {
+  return Number.isInteger(port) && port >= 0 && port <= 65_535 ? undefined : 'must be a TCP port, or 0'
+}
+
+/** Why `text` cannot be the beginning of URLs, or undefined when it can; `''` (derive it) is fine. */
+export function baseUrlProblem(text: string): string | undefined {
+  if (text === '') return undefined
+  const problem = 'must be http://host[:port][/path] or https://host[:port][/path]'
+  if (!URL.canParse(text) || /[\s?#]/.test(text)) return problem
+  const { protocol, username, password } = new URL(text)
+  return /^https?:$/.test(protocol) && username === '' && password === '' ? undefined : problem
+}
+
+const LOOPBACK = new BlockList()
+LOOPBACK.addSubnet('127.0.0.0', 8)
+LOOPBACK.addAddress('::1', 'ipv6')
+
+const WILDCARD = new BlockList()
+WILDCARD.addAddress('0.0.0.0')
+WILDCARD.addAddress('::', 'ipv6')
+
+/** True for an IP address that nobody but this machine can reach. */
+export function isLoopback(address: string): boolean {
+  return LOOPBACK.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
+}
+
+/** True for an IP address that stands for all those of the machine. */
+export function isWildcard(address: string): boolean {
+  return WILDCARD.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
 }

@@ -2,12 +2,15 @@ import { constants } from 'node:os'
 import { z } from 'zod'
 import {
   addressProblem,
+  baseUrlProblem,
   bytesProblem,
   graceProblem,
   groupProblem,
+  ipProblem,
   isMode,
   optionalPathProblem,
   pathProblem,
+  portProblem,
   secondsProblem,
 } from './rules.ts'
 
@@ -102,6 +105,35 @@ export const settingsSchema = z.strictObject({
     .strictObject(socketKeys('sandboxer.sock'))
     .prefault({})
     .describe('The sandbox Controller server (containerd, iSulad).'),
+  streaming: z
+    .strictObject({
+      address: text(ipProblem)
+        .default('127.0.0.1')
+        .describe('IP address to listen on. One that is not loopback needs tls_cert_file.'),
+      port: number(portProblem).default(0).describe('TCP port. 0: any that is free.'),
+      tls_cert_file: optionalPath
+        .default('')
+        .describe('Certificate chain of the server (PEM), read at start. Empty: no TLS.'),
+      tls_key_file: optionalPath.default('').describe('The private key of tls_cert_file (PEM).'),
+      tls_client_ca_file: optionalPath
+        .default('')
+        .describe(
+          'Authorities (PEM) one of which must have signed the certificate of a client. Empty: clients need none.',
+        ),
+      base_url: text(baseUrlProblem)
+        .default('')
+        .describe(
+          'What the URLs that clients get begin with. Empty: made of address and port; needed for 0.0.0.0 and ::.',
+        ),
+      idle_timeout: seconds.default(14_400).describe('A session that has carried nothing for so long is ended.'),
+      stream_creation_timeout: seconds.default(30).describe('What a client may take to open its streams.'),
+      max_sessions: count.default(1000).describe('How many sessions there are at a time; more are refused.'),
+      max_pending: count
+        .default(1000)
+        .describe('How many URLs wait for their client at a time; they are good for a minute and for one use.'),
+    })
+    .prefault({})
+    .describe('The server for exec, attach and port-forward; the CRI server hands out its URLs.'),
   runtimes: z
     .record(name, runtime)
     .prefault({
@@ -204,6 +236,24 @@ export const settingsSchema = z.strictObject({
     })
     .prefault({})
     .describe('The image store, in <root>/images.'),
+  checkpoint: z
+    .strictObject({
+      enabled: z
+        .boolean()
+        .default(false)
+        .describe(
+          'Serve CheckpointContainer, CheckpointPod and RestorePod. What they write holds the memory of containers.',
+        ),
+      criu: path
+        .default('/usr/sbin/criu')
+        .describe('Absolute path of criu. OCI runtimes look for it by its name, first in its directory.'),
+      timeout: seconds
+        .default(600)
+        .describe('One checkpoint, or one restore, as a whole, if the caller waits as long.'),
+      max_bytes: bytes.default(16 * 1024 ** 3).describe('A checkpoint that is larger is neither written nor restored.'),
+    })
+    .prefault({})
+    .describe('Checkpoints of containers and pods, by criu. Only what this node has written is restored.'),
   stats: z
     .strictObject({
       min_interval_seconds: seconds

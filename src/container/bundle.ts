@@ -73,7 +73,7 @@ export class Bundles {
    * @throws CodedError naming the field that cannot be met.
    */
   async write(
-    { metadata, pod, image }: CreatePlan,
+    { metadata, pod, image, checkpointed }: CreatePlan,
     resources: ContainerResourcePlan,
     paths: ContainerPaths,
     mounted: Promise<void>,
@@ -119,7 +119,10 @@ export class Bundles {
       cdi,
       runtimeHandler: pod.runtimeHandler,
     })
-    await writeFile(join(paths.stateDir, 'config.json'), ociJson(spec), { mode: 0o600 })
+    const annotations = checkpointed
+      ? { ...spec.annotations, ...(await writeCriuConfig(paths.stateDir)) }
+      : spec.annotations
+    await writeFile(join(paths.stateDir, 'config.json'), ociJson({ ...spec, annotations }), { mode: 0o600 })
     return user
   }
 
@@ -205,4 +208,11 @@ export class Bundles {
         return podMode === 'POD' && ofPod !== undefined ? ofPod : NEW_NAMESPACE
     }
   }
+}
+
+/** A restored container is in the cgroup that the runtime makes for it; criu would make that of the checkpointed one. */
+async function writeCriuConfig(directory: string): Promise<Readonly<Record<string, string>>> {
+  const path = join(directory, 'criu.conf')
+  await writeFile(path, 'manage-cgroups=ignore\n', { mode: 0o600 })
+  return { 'org.criu.config': path }
 }

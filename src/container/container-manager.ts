@@ -1,28 +1,32 @@
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
 import { waitFor } from '../core/deadline.ts'
-import { CodedError, errorMessage } from '../core/errors.ts'
+import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
 import { nowNs } from '../core/now.ts'
+import type { ProcessStreams, StreamedExecRequest, StreamsWanted } from '../executor/types.ts'
 import type { RunProgram } from '../host/outcome.ts'
 import type { LifecycleEvent } from '../lifecycle/events.ts'
 import { Operations } from '../lifecycle/operations.ts'
 import { OwedReleases } from '../lifecycle/owed.ts'
 import type { Releaser } from '../lifecycle/release.ts'
+import type { Checkpoints } from './checkpoints.ts'
 import { Container } from './container.ts'
 import { ContainerIndex, isListed } from './container-index.ts'
 import { containerInfo } from './container-info.ts'
-import type { CreateDeps } from './create.ts'
+import type { CheckpointedState, CreateDeps } from './create.ts'
 import { Creations, type CreationsOptions } from './creations.ts'
 import { ExitRecorder } from './exit-recorder.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
-import { LiveOperations } from './live-operations.ts'
+import { type CheckpointWork, LiveOperations } from './live-operations.ts'
 import type { LoadedContainer } from './load.ts'
 import type { Pod, Pods } from './pods.ts'
+import { ProcessRestores } from './process-restores.ts'
 import { Recovery } from './recovery.ts'
 import { StopGrace } from './stop-grace.ts'
 import { hasFailed } from './status.ts'
 import { Teardown } from './teardown.ts'
 import type {
+  CheckpointPod,
   ContainerConfig,
   ContainerFilter,
   ContainerInfo,
@@ -33,6 +37,8 @@ import type {
 } from './types.ts'
 
 export interface ManagerOptions extends CreationsOptions {
+  /** One checkpoint, or the start of a restored container. */
+  readonly checkpointMs: number
   readonly recoveryConcurrency: number
 }
 
@@ -40,6 +46,7 @@ export interface ManagerDeps {
   readonly create: CreateDeps
   readonly pods: Pods
   readonly executed: ExecutedContainers
+  readonly checkpoints: Checkpoints
   readonly releaser: Releaser
   readonly run: RunProgram
   readonly onEvent: (event: LifecycleEvent) => void
@@ -81,8 +88,8 @@ export class ContainerManager implements Containers, AsyncDisposable {
       remove: (container) => this.#remove(container),
     })
     this.#live = new LiveOperations(
-      { roots: options.roots, timeoutMs: options.createTimeoutMs },
-      { ...deps, executor, bundles, failpoints },
+      { timeoutMs: options.createTimeoutMs, checkpointMs: options.checkpointMs },
+      { ...deps, executor, bundles, failpoints, restores: new ProcessRestores(options, { ...deps, executor }) },
     )
     this.#owed = new OwedReleases((id) => this.#releaseOwed(id))
     this.#exits = new ExitRecorder({
@@ -139,6 +146,9 @@ export class ContainerManager implements Containers, AsyncDisposable {
       this.#openPod(container.metadata.sandboxId)
       this.#emit('STARTED', container, await this.#live.start(container))
       this.#exits.started(container)
+      // One that is restored has got it only now.
+      const { process } = container.status
+      if (container.metadata.restored && process) void this.#exits.watch(container, process)
     }
     await waitFor(this.#operations.run(container.id, 'start', start), signal)
   }
@@ -181,6 +191,14 @@ export class ContainerManager implements Containers, AsyncDisposable {
     return this.#live.execSync(this.#listed(id), request, signal)
   }
 
+  async exec(id: string, request: StreamedExecRequest, signal: AbortSignal): Promise<ProcessStreams> {
+    return this.#live.exec(this.#listed(id), request, signal)
+  }
+
+  async attach(id: string, wanted: StreamsWanted, signal: AbortSignal): Promise<ProcessStreams> {
+    return this.#live.attach(this.#listed(id), wanted, signal)
+  }
+
   async reopenLog(id: string, signal: AbortSignal): Promise<void> {
     await this.#live.reopenLog(this.#listed(id), signal)
   }
@@ -190,11 +208,35 @@ export class ContainerManager implements Containers, AsyncDisposable {
     { location, timeoutMs }: { readonly location: string; readonly timeoutMs: number },
     signal: AbortSignal,
   ): Promise<void> {
-    const container = this.#listed(id)
-    await waitFor(
-      this.#alone(container, 'checkpoint', () => this.#live.checkpoint(container, location, timeoutMs)),
-      signal,
-    )
+    const { checkpoints } = this.#deps
+    const work: CheckpointWork = async (running, budgetMs, limit) => {
+      for (const one of running) await checkpoints.ofContainer(one, { location, timeoutMs: budgetMs }, limit)
+    }
+    await this.#checkpoint([this.#listed(id)], timeoutMs, work, signal)
+  }
+
+  /** See {@link PodCheckpoints.checkpoint}. */
+  async checkpointPod(request: CheckpointPod, signal: AbortSignal): Promise<void> {
+    const { sandboxId, containerIds, outputPath } = request
+    const pod = this.#openPod(sandboxId)
+    const containers = containerIds.map((id, at) => {
+      const container = this.#listed(id)
+      if (container.metadata.sandboxId === pod.id) return container
+      throw invalidField(`container_ids[${at}]`, `${container.id} is not in the pod sandbox ${pod.id}`)
+    })
+    const work: CheckpointWork = async (running, timeoutMs, limit) => {
+      await this.#deps.checkpoints.ofPod(pod, running, { outputPath, timeoutMs }, limit)
+    }
+    await this.#checkpoint(containers, 0, work, signal)
+  }
+
+  /** Creates a container that goes on from a checkpointed state when it is started. Otherwise as {@link create}. */
+  async createRestored(
+    request: { readonly sandboxId: string; readonly config: ContainerConfig; readonly state: CheckpointedState },
+    signal: AbortSignal,
+  ): Promise<string> {
+    const { sandboxId, config, state } = request
+    return this.#creations.create(() => this.#openPod(sandboxId), config, signal, state)
   }
 
   /**
@@ -272,6 +314,25 @@ export class ContainerManager implements Containers, AsyncDisposable {
     const container = this.#index.find(id)
     if (container && isListed(container)) return container
     throw new CodedError('NotFound', `container ${id}: there is none`)
+  }
+
+  /** Nobody else does anything with the containers meanwhile. */
+  async #checkpoint(
+    containers: readonly Container[],
+    timeoutMs: number,
+    work: CheckpointWork,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const turn = async (begin: () => Promise<void>): Promise<void> => {
+      // In one order, so that no two wait for each other.
+      const waiting = containers.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+      const next = async (): Promise<void> => {
+        const container = waiting.shift()
+        await (container ? this.#alone(container, 'checkpoint', next) : begin())
+      }
+      await next()
+    }
+    await this.#live.checkpoint(containers, timeoutMs, { turn, work }, signal)
   }
 
   /** An operation that nobody else asks for: it joins no other. */

@@ -1,9 +1,10 @@
-import { chmod, chown, mkdir } from 'node:fs/promises'
+import { chmod, chown, mkdir, rename } from 'node:fs/promises'
 import { sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { Group } from '../core/group.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
 import type { ContainerIo, ContainerRecord } from '../executor/types.ts'
+import type { RunProgram } from '../host/outcome.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { ImageRootfs, ImageView } from '../image/types.ts'
 import type { Directories } from '../lifecycle/directories.ts'
@@ -12,11 +13,14 @@ import type { Steps } from '../lifecycle/steps.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 import type { Bundles } from './bundle.ts'
 import { Container } from './container.ts'
+import { containerIo } from './io.ts'
 import type { OverlayMounts } from './kinds/overlay.ts'
 import { type ContainerPaths, type ContainerRoots, containerPaths } from './paths.ts'
 import type { Pod } from './pods.ts'
 import { type ContainerResourcePlan, containerIntents, planResources } from './resources.ts'
+import { applyRootfsDiff } from './rootfs-diff.ts'
 import { checkpointSubject, plainMetadata, NEW_STATUS } from './status.ts'
+import type { TarLimits } from './tar-reader.ts'
 import type { ContainerMetadata, ContainerUser } from './types.ts'
 
 export interface CreateOptions {
@@ -24,6 +28,7 @@ export interface CreateOptions {
   readonly bootId: string
   /** Bytes at which a container's log is begun anew; 0 is no limit. */
   readonly logMaxBytes: number
+  readonly createTimeoutMs: number
 }
 
 export interface CreateDeps {
@@ -33,6 +38,7 @@ export interface CreateDeps {
   readonly directories: Directories
   readonly overlays: OverlayMounts
   readonly bundles: Bundles
+  readonly run: RunProgram
   readonly failpoints: Failpoints
 }
 
@@ -44,6 +50,15 @@ export interface CreatePlan {
   readonly image: ImageView
   /** The ids of images to be mounted, by the names that the request has for them. */
   readonly mountedImages: ReadonlyMap<string, string>
+  /** What it is restored from. */
+  readonly checkpointed: CheckpointedState | null
+}
+
+/** The state of a checkpointed container, in files of ours on the file system of `root`; it is taken from there. */
+export interface CheckpointedState {
+  readonly images: string
+  readonly rootfsDiff: string
+  readonly limits: TarLimits
 }
 
 /** Who has to know of a container before its creation has ended. */
@@ -118,7 +133,8 @@ export class CreateSequence {
       const directories = step('createDirectories', () => this.#createDirectories(resources))
       const log = step('prepareLog', () => this.#deps.executor.prepareLog(this.#io(), group.signal))
       const checkpoint = directories.then(() => step('writeCheckpoint', () => this.#writeCheckpoint(entries)))
-      const mounted = directories.then(() => step('mountRootfs', () => this.#mount(resources)))
+      const filled = directories.then(() => step('restoreFiles', () => this.#restoreFiles(group.signal)))
+      const mounted = filled.then(() => step('mountRootfs', () => this.#mount(resources)))
       const user = directories.then(() =>
         step('writeBundle', () => this.#deps.bundles.write(this.#plan, resources, this.#paths, mounted, group.signal)),
       )
@@ -176,6 +192,16 @@ export class CreateSequence {
     await writeCheckpoint(this.#paths.checkpoint, checkpoint)
   }
 
+  /** Of a container that is restored: what it had written, and the images that it starts from. */
+  async #restoreFiles(signal: AbortSignal): Promise<void> {
+    const { checkpointed } = this.#plan
+    if (!checkpointed) return
+    const { images, rootfsDiff: file, limits } = checkpointed
+    await rename(images, this.#paths.images)
+    const options = { timeoutMs: this.#options.createTimeoutMs, signal }
+    await applyRootfsDiff({ upper: this.#paths.upper, file, limits }, this.#deps.run, options)
+  }
+
   async #mount({ rootfs, imageMounts }: ContainerResourcePlan): Promise<void> {
     const { images, overlays } = this.#deps
     const { upper, work } = this.#paths
@@ -193,26 +219,19 @@ export class CreateSequence {
     { executed }: ContainerResourcePlan,
     logReady: Promise<void>,
     signal: AbortSignal,
-  ): Promise<ProcessIdentity> {
+  ): Promise<ProcessIdentity | null> {
+    if (this.#plan.checkpointed) return null
     const process = await this.#deps.executor.create(executed, signal, this.#io(), logReady)
     this.#observer.created(container, process)
     return process
   }
 
   #io(): ContainerIo {
-    const { config, logPath } = this.#plan.metadata
-    return {
-      terminal: config.tty,
-      stdin: config.stdin,
-      stdinOnce: config.stdin_once,
-      logPath,
-      logRoot: this.#plan.pod.config.log_directory,
-      logMaxBytes: this.#options.logMaxBytes,
-    }
+    return containerIo(this.#plan.metadata, this.#plan.pod, this.#options.logMaxBytes)
   }
 
   /** One commit: the container is there, and everything that was intended is held. */
-  async #save(container: Container, process: ProcessIdentity, user: ContainerUser): Promise<void> {
+  async #save(container: Container, process: ProcessIdentity | null, user: ContainerUser): Promise<void> {
     await container.save({
       // An end that came in the meantime stays what it is.
       status: (current) => ({

@@ -11,14 +11,19 @@ import { Steps } from '../lifecycle/steps.ts'
 import { stopSignalOf } from '../oci/stop-signal.ts'
 import type { Container } from './container.ts'
 import { type ContainerIndex, isListed } from './container-index.ts'
-import { type CreateDeps, type CreateOptions, type CreatePlan, CreateSequence } from './create.ts'
+import {
+  type CheckpointedState,
+  type CreateDeps,
+  type CreateOptions,
+  type CreatePlan,
+  CreateSequence,
+} from './create.ts'
 import type { Pod } from './pods.ts'
 import { imagesToMount } from './resources.ts'
 import { hasFailed } from './status.ts'
 import type { ContainerConfig } from './types.ts'
 
 export interface CreationsOptions extends CreateOptions {
-  readonly createTimeoutMs: number
   readonly lastCreatedAtNs: bigint
 }
 
@@ -39,6 +44,11 @@ interface Creation {
   readonly fingerprint: string
   readonly controller: AbortController
   readonly promise: Promise<string>
+}
+
+interface Wanted {
+  readonly config: ContainerConfig
+  readonly checkpointed: CheckpointedState | null
 }
 
 /** The creations of containers that are under way, by the names that the containers will have. */
@@ -67,7 +77,12 @@ export class Creations {
    * See `Containers.create`.
    * @param openPod returns the sandbox, or throws when no container may come to it (any more).
    */
-  async create(openPod: () => Pod, config: ContainerConfig, signal: AbortSignal): Promise<string> {
+  async create(
+    openPod: () => Pod,
+    config: ContainerConfig,
+    signal: AbortSignal,
+    checkpointed: CheckpointedState | null = null,
+  ): Promise<string> {
     const pod = openPod()
     const name = containerName(config, pod)
     const fingerprint = canonicalJson([pod.id, config])
@@ -80,10 +95,12 @@ export class Creations {
     if (existing) {
       const id = await waitFor(this.#reuse(existing, fingerprint), signal)
       // Several callers may have waited for the one before to go: only the first begins anew.
-      return id ?? this.create(openPod, config, signal)
+      return id ?? this.create(openPod, config, signal, checkpointed)
     }
     const controller = new AbortController()
-    const promise = this.#run(name, pod, config, controller.signal).finally(() => this.#underWay.delete(name))
+    const promise = this.#run(name, pod, { config, checkpointed }, controller.signal).finally(() =>
+      this.#underWay.delete(name),
+    )
     // It goes on, and may fail, also when nobody waits for it any more.
     promise.catch(() => undefined)
     this.#underWay.set(name, { sandboxId: pod.id, fingerprint, controller, promise })
@@ -104,11 +121,11 @@ export class Creations {
     await Promise.allSettled(waited.map(({ promise }) => promise))
   }
 
-  async #run(name: string, pod: Pod, config: ContainerConfig, signal: AbortSignal): Promise<string> {
+  async #run(name: string, pod: Pod, wanted: Wanted, signal: AbortSignal): Promise<string> {
     const { images, failpoints, logger, index, onProcess, onCreated } = this.#deps
     const steps = new Steps('container-create', failpoints)
     using held = new HeldImages(images)
-    const plan = steps.plan('prepareContainerData', () => this.#plan(name, pod, config, held))
+    const plan = steps.plan('prepareContainerData', () => this.#plan(name, pod, wanted, held))
     const { id } = plan.metadata
     const observer = { recorded: (container: Container) => index.add(container), created: onProcess }
     const sequence = new CreateSequence(plan, steps, observer, this.#options, this.#deps)
@@ -126,7 +143,7 @@ export class Creations {
   }
 
   /** Everything that can be refused is refused here, before anything is made. */
-  #plan(name: string, pod: Pod, config: ContainerConfig, held: HeldImages): CreatePlan {
+  #plan(name: string, pod: Pod, { config, checkpointed }: Wanted, held: HeldImages): CreatePlan {
     const image = held.hold(config.image?.image ?? '')
     const mountedImages = new Map(imagesToMount(config).map((reference) => [reference, held.hold(reference).id]))
     const metadata = {
@@ -140,8 +157,9 @@ export class Creations {
       logPath: logPath(pod, config),
       stopSignal: stopSignalOf(config, image.config.stopSignal),
       createdAtNs: this.#nextCreatedAt(),
+      ...(checkpointed ? { restored: true as const } : {}),
     }
-    return { metadata, pod, image, mountedImages }
+    return { metadata, pod, image, mountedImages, checkpointed }
   }
 
   /** Later than any before, also when the clock was set back: callers take the youngest for the current one. */

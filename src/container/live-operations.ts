@@ -1,32 +1,38 @@
-import { join } from 'node:path'
 import { type Deadline, deadline } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { nowNs } from '../core/now.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
-import type { ContainerRecord } from '../executor/types.ts'
-import type { RunProgram } from '../host/outcome.ts'
+import type { ContainerRecord, ProcessStreams, StreamedExecRequest, StreamsWanted } from '../executor/types.ts'
 import type { Bundles } from './bundle.ts'
-import { writeCheckpointArchive } from './checkpoint-archive.ts'
+import type { RunningContainer } from './checkpoints.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
-import { type ContainerRoots, containerPaths } from './paths.ts'
-import { notBefore } from './status.ts'
+import type { ProcessRestores } from './process-restores.ts'
+import { notBefore, unknownExit } from './status.ts'
 import type { ContainerResources, ExecResult } from './types.ts'
 
 export interface LiveOptions {
-  readonly roots: ContainerRoots
   /** One operation of the runtime with all that belongs to it. */
   readonly timeoutMs: number
+  /** The same, with the state of processes to be written or read. */
+  readonly checkpointMs: number
 }
 
 export interface LiveDeps {
   readonly executor: ConmonExecutor
   readonly executed: ExecutedContainers
   readonly bundles: Bundles
-  readonly run: RunProgram
+  readonly restores: ProcessRestores
   readonly failpoints: Failpoints
 }
+
+/** What is done with the containers of a checkpoint, within a time. */
+export type CheckpointWork = (
+  running: readonly RunningContainer[],
+  timeoutMs: number,
+  signal: AbortSignal,
+) => Promise<void>
 
 /** What the CRI says of ExecSync: more of a stream is cut off. */
 const MAX_EXEC_OUTPUT_BYTES = 16 * 1024 * 1024
@@ -46,13 +52,18 @@ export class LiveOperations {
   async start(container: Container): Promise<bigint> {
     const record = this.#record(container, ['CREATED'], 'start')
     const { executor, failpoints } = this.#deps
-    using limit = this.#limit(container, 'start', this.#options.timeoutMs)
+    const { restored } = container.metadata
+    using limit = this.#limit([container], 'start', restored ? this.#options.checkpointMs : this.#options.timeoutMs)
     await failpoints.hit('container-start.start.before', limit.signal)
     const startedAtNs = nowNs()
+    let { process } = container.status
     try {
-      await executor.start(record, limit.signal)
+      if (restored) process = await this.#deps.restores.restore(container, record, limit.signal)
+      else await executor.start(record, limit.signal)
     } catch (error) {
-      await container.note({ status: (current) => ({ ...current, message: errorMessage(error) }) })
+      // What is left of a restore is nothing that another could begin with.
+      const ended = restored ? ({ state: 'EXITED', exit: unknownExit() } as const) : {}
+      await container.note({ status: (current) => ({ ...current, ...ended, message: errorMessage(error) }) })
       throw error
     }
     await failpoints.hit('container-start.start.after', limit.signal)
@@ -60,6 +71,7 @@ export class LiveOperations {
       // It may have ended by now.
       status: (current) => ({
         ...current,
+        process,
         startedAtNs,
         state: current.exit ? 'EXITED' : 'RUNNING',
         exit: notBefore(current.exit, startedAtNs),
@@ -69,9 +81,10 @@ export class LiveOperations {
   }
 
   async update(container: Container, resources: ContainerResources): Promise<void> {
-    const record = this.#record(container, ['CREATED', 'RUNNING'], 'update')
+    // Before the start of one that is restored there is nothing that could be limited.
+    const record = this.#record(container, container.status.process ? ['CREATED', 'RUNNING'] : ['RUNNING'], 'update')
     const { merged, oci } = this.#deps.bundles.update(container.status.resources, resources)
-    using limit = this.#limit(container, 'update', this.#options.timeoutMs)
+    using limit = this.#limit([container], 'update', this.#options.timeoutMs)
     await this.#deps.executor.update(record, oci, limit.signal)
     await container.note({ status: (current) => ({ ...current, resources: merged }) })
   }
@@ -85,18 +98,47 @@ export class LiveOperations {
     return this.#deps.executor.execSync(record, { ...request, maxOutputBytes: MAX_EXEC_OUTPUT_BYTES }, signal)
   }
 
+  async exec(container: Container, request: StreamedExecRequest, signal: AbortSignal): Promise<ProcessStreams> {
+    const record = this.#record(container, ['RUNNING'], 'run a command in')
+    return this.#deps.executor.exec(record, request, signal)
+  }
+
+  async attach(container: Container, wanted: StreamsWanted, signal: AbortSignal): Promise<ProcessStreams> {
+    const record = this.#record(container, ['RUNNING'], 'attach to')
+    const { process } = container.status
+    const { config, logPath } = container.metadata
+    if (!process) throw new CodedError('FailedPrecondition', `attach to container ${container.id}: it has no process`)
+    const io = { terminal: config.tty, stdin: config.stdin, stdinOnce: config.stdin_once, logPath }
+    return this.#deps.executor.attach(record, { process, io, wanted }, signal)
+  }
+
   async reopenLog(container: Container, signal: AbortSignal): Promise<void> {
     const record = this.#record(container, ['RUNNING'], 'reopen the log of')
     const { logPath } = container.metadata
     if (logPath !== '') await this.#deps.executor.reopenLog(record, logPath, signal)
   }
 
-  async checkpoint(container: Container, location: string, timeoutMs: number): Promise<void> {
-    const record = this.#record(container, ['RUNNING'], 'checkpoint')
-    const budgetMs = timeoutMs || this.#options.timeoutMs
-    const directory = join(containerPaths(this.#options.roots, container.id).rootDir, 'dump')
-    using limit = this.#limit(container, 'checkpoint', budgetMs)
-    await writeCheckpointArchive(record, { location, directory, timeoutMs: budgetMs }, this.#deps, limit.signal)
+  /**
+   * Does a work with running containers in its turn; it is given up when one of them is to end, also while it waits for
+   * that. Returns when it has ended.
+   * @param timeoutMs 0 is the default, which it is cut to.
+   */
+  async checkpoint(
+    containers: readonly Container[],
+    timeoutMs: number,
+    { turn, work }: { readonly turn: (begin: () => Promise<void>) => Promise<void>; readonly work: CheckpointWork },
+    signal: AbortSignal,
+  ): Promise<void> {
+    signal.throwIfAborted()
+    const budgetMs = Math.min(timeoutMs || this.#options.checkpointMs, this.#options.checkpointMs)
+    using limit = this.#limit(containers, 'checkpoint', budgetMs, signal)
+    await turn(async () => {
+      limit.signal.throwIfAborted()
+      const running = containers.map((container) => {
+        return { container, record: this.#record(container, ['RUNNING'], 'checkpoint') }
+      })
+      await work(running, budgetMs, limit.signal)
+    })
   }
 
   /** Gives up what is under way with a container that is to end: nobody waits for it before that. */
@@ -105,20 +147,27 @@ export class LiveOperations {
     for (const controller of this.#underWay.get(container.id) ?? []) controller.abort(reason)
   }
 
-  #limit(container: Container, what: string, timeoutMs: number): Deadline {
-    const { id } = container
+  #limit(containers: readonly Container[], what: string, timeoutMs: number, signal?: AbortSignal): Deadline {
     const controller = new AbortController()
-    const others = this.#underWay.get(id) ?? new Set()
-    this.#underWay.set(id, others.add(controller))
-    const limit = deadline(`${what} container ${id}`, timeoutMs, controller.signal)
+    for (const { id } of containers) this.#underWay.set(id, (this.#underWay.get(id) ?? new Set()).add(controller))
+    const onAbort = (): void => controller.abort(signal?.reason)
+    signal?.addEventListener('abort', onAbort, { once: true })
+    const ids = containers.map(({ id }) => id).join(', ')
+    const limit = deadline(`${what} container ${ids}`, timeoutMs, controller.signal)
     return {
       signal: limit.signal,
       [Symbol.dispose]: () => {
         limit[Symbol.dispose]()
-        others.delete(controller)
-        if (others.size === 0) this.#underWay.delete(id)
+        signal?.removeEventListener('abort', onAbort)
+        for (const { id } of containers) this.#forget(id, controller)
       },
     }
+  }
+
+  #forget(id: string, controller: AbortController): void {
+    const others = this.#underWay.get(id)
+    others?.delete(controller)
+    if (others?.size === 0) this.#underWay.delete(id)
   }
 
   #record(container: Container, states: readonly string[], what: string): ContainerRecord {

@@ -18,6 +18,8 @@ export interface ContainerPaths {
   /** The upper directory of its root file system. */
   readonly upper: string
   readonly work: string
+  /** The images of criu that a restored container starts from. */
+  readonly images: string
   /** Where its root file system is mounted. */
   readonly rootfs: string
 }
@@ -35,6 +37,7 @@ export function containerPaths(roots: ContainerRoots, id: string): ContainerPath
     checkpoint: join(rootDir, 'checkpoint.json'),
     upper: join(rootDir, 'upper'),
     work: join(rootDir, 'work'),
+    images: join(rootDir, 'images'),
     rootfs: join(stateDir, 'rootfs'),
   }
 }

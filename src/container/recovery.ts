@@ -78,8 +78,15 @@ export class Recovery {
     // One that has moved itself to another cgroup is still the one that we know.
     const isKnownAlive = known !== null && isAlive(known, this.#bootId)
     const process = isKnownAlive ? known : await executor.findProcess(record)
+    // It waits for its start, which was not asked for.
+    const isUntouched = container.metadata.restored && container.status.state === 'CREATED' && !process
+    if (isUntouched && !(await executor.wasLaunched(record))) return 'leave'
     if (process && (!known || known.startTime === process.startTime)) {
       await this.#running(container, record, process)
+      await executor.killLeftExecs(record, process).catch((error: unknown) => {
+        const log = { containerId: container.id, error: errorMessage(error) }
+        this.#deps.logger.warn(log, 'commands of an earlier daemon may still run')
+      })
       return 'watch'
     }
     const exit = (await executor.exitStatus(record)) ?? unknownExit()

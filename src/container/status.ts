@@ -50,10 +50,16 @@ export function decodeStatus(state: ContainerState, text: string): ContainerStat
   }
 }
 
+/** A configuration as JSON has it. */
+export type PlainConfig = Readonly<Record<keyof ContainerConfig, unknown>>
+
 /** Values of the environment are bytes: base64 in JSON. */
+export function plainConfig(config: ContainerConfig): PlainConfig {
+  return { ...config, envs: config.envs.map(({ key, value }) => ({ key, value: value.toString('base64') })) }
+}
+
 export function plainMetadata(metadata: ContainerMetadata): unknown {
-  const envs = metadata.config.envs.map(({ key, value }) => ({ key, value: value.toString('base64') }))
-  return { ...metadata, config: { ...metadata.config, envs } }
+  return { ...metadata, config: plainConfig(metadata.config) }
 }
 
 export function encodeMetadata(metadata: ContainerMetadata): string {
@@ -90,6 +96,7 @@ export function decodeMetadata(value: unknown): ContainerMetadata {
     logPath: text('logPath'),
     stopSignal: text('stopSignal'),
     createdAtNs: BigInt(text('createdAtNs')),
+    ...(given.restored === true ? { restored: true } : {}),
   }
 }
 

@@ -1,5 +1,6 @@
-import type { ExitStatus } from '../executor/types.ts'
+import type { ExitStatus, ProcessStreams, StreamedExecRequest, StreamsWanted } from '../executor/types.ts'
 import type { ContainerConfig__Output } from '../generated/runtime/v1/ContainerConfig.ts'
+import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
 import type { LinuxContainerResources__Output } from '../generated/runtime/v1/LinuxContainerResources.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 
@@ -44,6 +45,8 @@ export interface ContainerMetadata {
   readonly stopSignal: string
   /** Nanoseconds since the epoch; greater than that of every container created before on this node. */
   readonly createdAtNs: bigint
+  /** Its first process is one that was checkpointed: there is none before the start, which restores it. */
+  readonly restored?: true
 }
 
 /** What changes in the life of a container. */
@@ -126,12 +129,67 @@ export interface Containers {
     request: { readonly command: readonly string[]; readonly timeoutMs: number },
     signal: AbortSignal,
   ): Promise<ExecResult>
+  /**
+   * Runs a command in a running container for a client that talks to it. When `signal` aborts, all its processes are killed.
+   * @throws CodedError `FailedPrecondition` when the container does not run.
+   */
+  exec(id: string, request: StreamedExecRequest, signal: AbortSignal): Promise<ProcessStreams>
+  /**
+   * The streams of a running container's first process, for one of any number of clients: what it writes from now on, and
+   * its input where it was created with one. When the client goes, the container is left running.
+   * @throws CodedError `FailedPrecondition` when the container does not run.
+   */
+  attach(id: string, request: StreamsWanted, signal: AbortSignal): Promise<ProcessStreams>
   /** @throws CodedError `FailedPrecondition` when it does not run. */
   reopenLog(id: string, signal: AbortSignal): Promise<void>
-  /** @throws CodedError `FailedPrecondition` when the node lacks criu. */
+  /**
+   * Writes the state of a running container to an archive, which replaces a file that is there. The container goes on.
+   * @param request.timeoutMs 0 is the node's own limit, which is the longest.
+   * @throws CodedError `FailedPrecondition` when the container does not run, or the runtime, criu or the kernel cannot.
+   */
   checkpoint(
     id: string,
     request: { readonly location: string; readonly timeoutMs: number },
     signal: AbortSignal,
   ): Promise<void>
+}
+
+export interface CheckpointPod {
+  readonly sandboxId: string
+  /** An empty directory. */
+  readonly outputPath: string
+  /** One or more, each once. */
+  readonly containerIds: readonly string[]
+}
+
+export interface RestorePod {
+  /** The directory that a checkpoint was written into. */
+  readonly checkpointPath: string
+  readonly config: PodSandboxConfig__Output
+  /** `''` is the default one. */
+  readonly runtimeHandler: string
+  /** For every checkpointed container. */
+  readonly containers: readonly ContainerConfig[]
+}
+
+export interface RestoredPod {
+  readonly sandboxId: string
+  readonly containers: readonly { readonly name: string; readonly id: string }[]
+}
+
+/** Checkpoints of pods, as the front ends use them. */
+export interface PodCheckpoints {
+  /**
+   * Writes the state that running containers of a pod have at one moment. They go on. When it fails, nothing is left of it.
+   * @throws CodedError `NotFound`, `InvalidArgument`, `FailedPrecondition` when one of them does not run, or the runtime,
+   * criu or the kernel cannot.
+   */
+  checkpoint(request: CheckpointPod, signal: AbortSignal): Promise<void>
+  /**
+   * Makes a new pod of the given configuration with containers that are CREATED, and go on from their checkpointed state
+   * when they are started. When it fails, nothing is left of it.
+   * @throws CodedError `FailedPrecondition` for a checkpoint that this node has not written, `InvalidArgument` naming the
+   * field that does not fit it, `AlreadyExists`.
+   */
+  restore(request: RestorePod, signal: AbortSignal): Promise<RestoredPod>
 }

@@ -43,7 +43,11 @@ export function abortReason(signal: AbortSignal): Error {
  * The promise itself goes on: use it where the work has another owner.
  */
 export async function waitFor<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted()
+  if (signal.aborted) {
+    // As when it aborts later: that the promise fails as well is no error that nobody has handled.
+    promise.catch(() => undefined)
+    throw abortReason(signal)
+  }
   let onAbort: (() => void) | undefined
   const aborted = new Promise<never>((_, reject) => {
     onAbort = () => reject(abortReason(signal))

@@ -7,7 +7,15 @@ interface Call {
   readonly reject: (error: unknown) => void
 }
 
-interface Answer {
+/** What a {@link Thread} sends for a call. */
+export interface CallMessage {
+  readonly id: number
+  readonly method: string
+  readonly argument: unknown
+}
+
+/** What it gets back. */
+export interface Answer {
   readonly id: number
   readonly value?: unknown
   readonly error?: { readonly code: ErrorCode; readonly message: string }
@@ -65,7 +73,7 @@ export class Thread<C extends Record<keyof C, readonly [argument: unknown, resul
     if (this.#calls.size === 0) this.#worker.ref()
     return new Promise<C[M][1]>((resolve, reject) => {
       this.#calls.set(id, { resolve, reject })
-      this.#worker.postMessage({ id, method, argument })
+      this.#worker.postMessage({ id, method, argument } satisfies CallMessage)
     })
   }
 
@@ -100,7 +108,7 @@ export class Thread<C extends Record<keyof C, readonly [argument: unknown, resul
 
 /** What a thread's module calls: every message becomes a call of `handle`, and what that returns or throws goes back. */
 export function answerCalls(port: MessagePort, handle: (method: string, argument: unknown) => unknown): void {
-  port.on('message', ({ id, method, argument }: { id: number; method: string; argument: unknown }) => {
+  port.on('message', ({ id, method, argument }: CallMessage) => {
     const answer = (value: unknown): void => {
       if (value instanceof Moved) port.postMessage({ id, value: value.value } satisfies Answer, [...value.memory])
       else port.postMessage({ id, value } satisfies Answer)

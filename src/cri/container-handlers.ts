@@ -11,13 +11,7 @@ import { checkEnum, checkText, validateId } from './checks.ts'
 import { containerState, toContainer, toContainerStatusResponse } from './container-messages.ts'
 import type { ContainerEvents } from './events.ts'
 import { listHandlers } from './list-handlers.ts'
-import {
-  checkSamePod,
-  validateCheckpoint,
-  validateExecSync,
-  validateTimeoutMs,
-  validateUpdate,
-} from './validate-calls.ts'
+import { checkSamePod, validateExecSync, validateTimeoutMs, validateUpdate } from './validate-calls.ts'
 import { validateCreateContainer } from './validate-container.ts'
 
 /** What the answer to ExecSync takes beside its streams is less. */
@@ -75,11 +69,6 @@ function operationHandlers(deps: ContainerHandlerDeps) {
     }, deps),
     ReopenContainerLog: unary(async (request, { signal }) => {
       await containers.reopenLog(validateId('container_id', request.container_id), signal)
-      return {}
-    }, deps),
-    CheckpointContainer: unary(async (request, { signal }) => {
-      const id = validateId('container_id', request.container_id)
-      await containers.checkpoint(id, validateCheckpoint(request), signal)
       return {}
     }, deps),
   } satisfies Partial<RuntimeServiceHandlers>

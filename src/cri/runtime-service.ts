@@ -1,3 +1,4 @@
+import type { Containers } from '../container/types.ts'
 import type { PodSandbox } from '../generated/runtime/v1/PodSandbox.ts'
 import type { PodSandboxFilter__Output } from '../generated/runtime/v1/PodSandboxFilter.ts'
 import { PodSandboxState } from '../generated/runtime/v1/PodSandboxState.ts'
@@ -5,6 +6,7 @@ import type { RuntimeServiceDefinition, RuntimeServiceHandlers } from '../genera
 import { unary } from '../grpc/handler.ts'
 import type { Sandboxes } from '../sandbox/types.ts'
 import type { Stats } from '../stats/types.ts'
+import { type CheckpointHandlerDeps, checkpointHandlers } from './checkpoint-handlers.ts'
 import { checkEnum, checkText, validateId } from './checks.ts'
 import { type ContainerHandlerDeps, containerHandlers } from './container-handlers.ts'
 import { listHandlers } from './list-handlers.ts'
@@ -13,6 +15,7 @@ import type { NodeStatus } from './node-status.ts'
 import { isReady, toPodSandbox, toPodSandboxStatus } from './sandbox-messages.ts'
 import { encodingOnce } from './shared-answers.ts'
 import { type StatsHandlersDeps, statsHandlers } from './stats-handlers.ts'
+import { type StreamingHandlerDeps, streamingHandlers } from './streaming-handlers.ts'
 import { checkResources } from './validate-linux.ts'
 import { validateRunPodSandbox } from './validate.ts'
 
@@ -23,7 +26,8 @@ export interface RuntimeServiceOptions {
   readonly layersPath: string
 }
 
-export interface RuntimeServiceDeps extends ContainerHandlerDeps {
+export interface RuntimeServiceDeps extends ContainerHandlerDeps, CheckpointHandlerDeps, StreamingHandlerDeps {
+  readonly containers: Containers
   readonly sandboxes: Sandboxes
   readonly node: NodeStatus
   readonly stats: Stats
@@ -59,6 +63,8 @@ export function runtimeService(options: RuntimeServiceOptions, deps: RuntimeServ
     ...sandboxHandlers(deps),
     ...sandboxListHandlers(deps),
     ...containerHandlers(deps),
+    ...checkpointHandlers(deps),
+    ...streamingHandlers(deps),
     ...statsHandlers({ stats, logger, layersPath: options.layersPath, encode: encoders(wire) }),
   } satisfies Partial<RuntimeServiceHandlers>
 }

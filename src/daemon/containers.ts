@@ -3,6 +3,8 @@ import type { Logger } from 'pino'
 import { CdiDevices } from '../cdi/cdi-devices.ts'
 import type { Config } from '../config/config.ts'
 import { type BundleDeps, Bundles } from '../container/bundle.ts'
+import type { CheckpointStages } from '../container/checkpoint-stages.ts'
+import { Checkpoints } from '../container/checkpoints.ts'
 import { ContainerManager } from '../container/container-manager.ts'
 import { LAST_CREATED_KEY } from '../container/container.ts'
 import { ExecutedContainers } from '../container/kinds/executed.ts'
@@ -43,6 +45,7 @@ export interface ContainerParts {
   readonly hostSecurity: HostSecurityFacts
   readonly seccomp: SeccompProfiles
   readonly images: ImageRootfs
+  readonly stages: CheckpointStages
   readonly pods: Pods
   readonly onEvent: (event: LifecycleEvent) => void
   readonly failpoints: Failpoints
@@ -71,20 +74,36 @@ export async function buildContainers(
     { kinds: [directories, overlays, executed], failpoints, logger },
   )
   const bundles = buildBundles(config, given, () => manager)
+  const { timeoutMs: checkpointMs, maxBytes } = config.checkpoint
+  const checkpoints = new Checkpoints(
+    { roots, maxBytes },
+    { executor, run: given.programs.run, stages: given.stages, sealer: durable.sealer, failpoints },
+  )
   const manager: ContainerManager = parts.use(
     new ContainerManager(
       {
         roots,
         bootId,
         createTimeoutMs: runPodSandboxMs,
+        checkpointMs,
         logMaxBytes: config.conmon.logMaxBytes,
         recoveryConcurrency: config.recovery.concurrency,
         lastCreatedAtNs: BigInt(loaded.node[LAST_CREATED_KEY] ?? '0'),
       },
       {
-        create: { durable, executor, images: given.images, directories, overlays, bundles, failpoints },
+        create: {
+          durable,
+          executor,
+          images: given.images,
+          directories,
+          overlays,
+          bundles,
+          run: given.programs.run,
+          failpoints,
+        },
         pods: given.pods,
         executed,
+        checkpoints,
         releaser,
         run: given.programs.run,
         onEvent: given.onEvent,

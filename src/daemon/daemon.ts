@@ -20,6 +20,7 @@ import { containersDir } from '../container/paths.ts'
 import { sandboxesDir } from '../sandbox/paths.ts'
 import type { Loaded } from '../store/rows.ts'
 import { Store } from '../store/store.ts'
+import { StreamingServer } from '../streaming/server.ts'
 import type { Logger } from '../telemetry/logger.ts'
 import { collectStaleAttachments } from './cni-gc.ts'
 import { lockInstance } from './instance-lock.ts'
@@ -47,6 +48,7 @@ export class Daemon implements AsyncDisposable {
   readonly #closing = new AbortController()
   readonly #servers: GrpcServer[] = []
   #node: Node | undefined
+  #streaming: StreamingServer | undefined
   #recovered: Promise<void> = Promise.resolve()
 
   private constructor(config: Config, deps: DaemonDeps) {
@@ -83,7 +85,12 @@ export class Daemon implements AsyncDisposable {
     this.#node?.events[Symbol.dispose]()
     try {
       const { drainMs } = this.#config.timeouts
-      await Promise.all([...this.#servers.map((server) => server.close(drainMs)), this.#drain()])
+      await Promise.all([
+        ...this.#servers.map((server) => server.close(drainMs)),
+        // A session may last for hours: all end at once.
+        this.#streaming?.[Symbol.asyncDispose](),
+        this.#drain(),
+      ])
     } finally {
       await this.#parts[Symbol.asyncDispose]()
     }
@@ -128,7 +135,7 @@ export class Daemon implements AsyncDisposable {
     )
     // What it can do it says right from the first answer on.
     await health.start()
-    await this.#serve(node, health)
+    await this.#serve(node, health, await this.#openStreaming(node))
     this.#recovered = this.#recover(node, networks)
   }
 
@@ -152,7 +159,14 @@ export class Daemon implements AsyncDisposable {
     for (const directory of [root, state, containersDir(state)]) await chmod(directory, 0o711)
   }
 
-  async #serve(node: Node, health: NodeHealth): Promise<void> {
+  async #openStreaming(node: Node): Promise<StreamingServer> {
+    const logger = this.#logger.child({ module: 'streaming' })
+    this.#streaming = new StreamingServer(this.#config.streaming, { ...node, logger })
+    await this.#streaming.listen()
+    return this.#streaming
+  }
+
+  async #serve(node: Node, health: NodeHealth, streaming: StreamingServer): Promise<void> {
     const { root, cri, sandboxer } = this.#config
     const logger = this.#logger.child({ module: 'grpc' })
     const servers = [cri, sandboxer].map(
@@ -165,7 +179,7 @@ export class Daemon implements AsyncDisposable {
       wire,
       runtimeService(
         { runtimeVersion: this.#version, layersPath: containersDir(root) },
-        { ...node, node: health, wire, logger },
+        { ...node, node: health, streamUrls: streaming, wire, logger },
       ),
     )
     criServer?.addService(
@@ -178,7 +192,7 @@ export class Daemon implements AsyncDisposable {
       await server.listen()
       server.setServing(true)
     }
-    this.#logger.info({ cri: cri.socket, sandboxer: sandboxer.socket }, 'serving')
+    this.#logger.info({ cri: cri.socket, sandboxer: sandboxer.socket, streaming: streaming.baseUrl }, 'serving')
   }
 
   async #recover({ sandboxes, containers }: Node, networks: CniNetworks): Promise<void> {

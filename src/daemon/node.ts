@@ -3,18 +3,22 @@ import type { CniNetworks } from '../cni/cni-networks.ts'
 import type { Config } from '../config/config.ts'
 import type { ContainerManager } from '../container/container-manager.ts'
 import type { Pods } from '../container/pods.ts'
+import type { PodCheckpoints } from '../container/types.ts'
 import { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import type { Sealer } from '../core/seal.ts'
 import { ContainerEvents } from '../cri/events.ts'
+import { ContainerLogs } from '../executor/attach-logs.ts'
 import { ConmonExecutor } from '../executor/conmon-executor.ts'
 import { ExitWatch } from '../executor/exit-watch.ts'
 import { SeccompProfiles } from '../executor/seccomp-profiles.ts'
+import { loadDescriptors } from '../host/descriptors.ts'
 import { Kernel } from '../host/kernel.ts'
 import type { Libc } from '../host/libc.ts'
 import { readBootId } from '../host/process.ts'
 import type { Programs } from '../host/programs.ts'
+import { Relay } from '../host/relay.ts'
 import { readHostSecurity } from '../host/security.ts'
 import type { ImageStore } from '../image/image-store.ts'
 import type { LifecycleEvent } from '../lifecycle/events.ts'
@@ -23,6 +27,7 @@ import type { Stats } from '../stats/types.ts'
 import type { Loaded } from '../store/rows.ts'
 import type { Store } from '../store/store.ts'
 import type { Logger } from '../telemetry/logger.ts'
+import { buildPodCheckpoints, openCheckpointStages } from './checkpoints.ts'
 import { buildContainers } from './containers.ts'
 import { buildControllers } from './controllers.ts'
 import { openImages } from './images.ts'
@@ -33,6 +38,8 @@ import { openStats } from './stats.ts'
 
 /** Setting up or removing a namespace or mount. */
 const KERNEL_MS = 30_000
+/** To open a log; more only on a disk that hangs. */
+const LOG_MS = 10_000
 
 /** What stands below sandboxes and containers. */
 export interface Base {
@@ -50,6 +57,8 @@ export interface Base {
 export interface Node {
   readonly sandboxes: SandboxManager
   readonly containers: ContainerManager
+  /** Null where the configuration does not allow any. */
+  readonly podCheckpoints: PodCheckpoints | null
   readonly images: ImageStore
   readonly stats: Stats
   readonly events: ContainerEvents
@@ -67,9 +76,18 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
   kernel.warmUp()
   const exitsDir = join(config.state, 'exits')
   const exits = parts.use(new ExitWatch({ directory: exitsDir, bootId }, { logger: log('executor') }))
+  const logs = parts.use(new ContainerLogs({ timeoutMs: LOG_MS }))
+  const descriptors = loadDescriptors()
+  const relay = parts.use(new Relay({ descriptors }))
   const executor = new ConmonExecutor(
-    { conmonPath: config.conmon.path, exitsDir, runtimeTimeoutMs: config.timeouts.runtimeMs, bootId },
-    { libc, programs, exits },
+    {
+      conmonPath: config.conmon.path,
+      exitsDir,
+      runtimeTimeoutMs: config.timeouts.runtimeMs,
+      bootId,
+      criuPath: config.checkpoint.criu,
+    },
+    { libc, programs, exits, logs, relay, descriptors },
   )
   const hostSecurity = readHostSecurity()
   const seccomp = await SeccompProfiles.load(config.seccomp.defaultProfile, hostSecurity)
@@ -108,10 +126,12 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
     },
     parts,
   )
+  const stages = await openCheckpointStages(config, { executor, programs, logger: log('container') })
   const containers: ContainerManager = await buildContainers(
     config,
     {
       bootId,
+      stages,
       loaded,
       durable,
       executor,
@@ -128,6 +148,16 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
     parts,
   )
   const events = parts.use(new ContainerEvents({ sandboxes, containers }))
+  const podCheckpoints = buildPodCheckpoints(config, {
+    executor,
+    programs,
+    stages,
+    sealer,
+    images,
+    sandboxes,
+    containers,
+    logger: log('container'),
+  })
   const stats = openStats(config, { sandboxes, containers, kernel, programs, logger: log('stats') }, parts)
-  return { sandboxes, containers, images, stats, events, executor, kernel }
+  return { sandboxes, containers, podCheckpoints, images, stats, events, executor, kernel }
 }

@@ -78,6 +78,7 @@ export async function buildSandboxes(
         controlled,
         releaser,
         containers: given.containers,
+        kernel,
         onEvent: given.onEvent,
         logger,
       },

@@ -1,10 +1,19 @@
 import { access, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { sleep, waitFor } from '../core/deadline.ts'
-import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
+import { CodedError, errnoOf, errorCode, errorMessage } from '../core/errors.ts'
 import { readCgroupMode } from '../host/cgroup-mode.ts'
 import { CgroupMoves } from '../host/cgroup-moves.ts'
-import { cgroupMounts, killCgroup, liftCpuQuota, oomKills, removeCgroup } from '../host/cgroup.ts'
+import {
+  cgroupMounts,
+  freezeCgroup,
+  killCgroup,
+  liftCpuQuota,
+  oomKills,
+  removeCgroup,
+  thawCgroup,
+} from '../host/cgroup.ts'
+import type { Descriptors } from '../host/descriptors.ts'
 import { makeDirectory, readTextIfAny, removeFile, removeTree } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
 import { ExecError } from '../host/outcome.ts'
@@ -18,24 +27,39 @@ import {
   signalProcess,
 } from '../host/process.ts'
 import type { Programs } from '../host/programs.ts'
+import type { Relay } from '../host/relay.ts'
 import { ociJson } from '../oci/json.ts'
 import type { Resources } from '../oci/spec.ts'
+import { Attachments } from './attach.ts'
+import type { ContainerLogs } from './attach-logs.ts'
 import { cgroupDirectory, limitsDirectory } from './cgroup-directory.ts'
 import { CgroupParents } from './cgroup-parents.ts'
+import { Criu, criuErrors } from './criu.ts'
 import { Execs } from './exec.ts'
 import type { ExitWatch } from './exit-watch.ts'
 import { readFeatures } from './features.ts'
+import { killLeftExecs } from './left-execs.ts'
 import { prepareLog, reopenLog } from './log-file.ts'
-import { CONTAINER_PIDFILE, findMonitor, isMonitorOf, monitorArguments, monitorEnvironment } from './monitor.ts'
+import {
+  CONTAINER_PIDFILE,
+  findMonitor,
+  isMonitorOf,
+  MONITOR_PIDFILE,
+  monitorArguments,
+  monitorEnvironment,
+} from './monitor.ts'
 import { runtimeMessage } from './runtime-message.ts'
 import { startByFifo } from './start-fifo.ts'
 import type {
+  AttachRequest,
   ContainerIo,
   ContainerRecord,
   ExecOutput,
   ExecRequest,
   ExitStatus,
   OciRuntime,
+  ProcessStreams,
+  StreamedExecRequest,
   RuntimeFeatures,
 } from './types.ts'
 
@@ -53,6 +77,8 @@ export interface ConmonOptions {
   readonly exitsDir: string
   readonly runtimeTimeoutMs: number
   readonly bootId: string
+  /** Where criu is, for checkpoints. */
+  readonly criuPath: string
 }
 
 /**
@@ -65,17 +91,31 @@ export class ConmonExecutor {
   readonly #programs: Programs
   readonly #exits: ExitWatch
   readonly #execs: Execs
+  readonly #criu: Criu
+  readonly #attachments: Attachments
   readonly #cgroupMounts = cgroupMounts()
   readonly #moves = new CgroupMoves()
   readonly #parents = new CgroupParents(this.#cgroupMounts)
   readonly #features = new Map<string, Promise<RuntimeFeatures>>()
 
-  constructor(options: ConmonOptions, deps: { libc: Libc; programs: Programs; exits: ExitWatch }) {
+  constructor(
+    options: ConmonOptions,
+    deps: {
+      libc: Libc
+      programs: Programs
+      exits: ExitWatch
+      logs: ContainerLogs
+      relay: Relay
+      descriptors: Descriptors
+    },
+  ) {
     this.#options = options
     this.#libc = deps.libc
     this.#programs = deps.programs
     this.#exits = deps.exits
-    this.#execs = new Execs({ conmonPath: options.conmonPath }, { programs: deps.programs })
+    this.#criu = new Criu({ path: options.criuPath }, deps)
+    this.#execs = new Execs({ conmonPath: options.conmonPath }, deps)
+    this.#attachments = new Attachments(deps)
   }
 
   /** A record for a new container. Nothing is made yet. */
@@ -195,6 +235,39 @@ export class ConmonExecutor {
   }
 
   /**
+   * Runs a command in the container for a client that talks to it. On abort all its processes are killed; what it leaves in
+   * the background when it ends lives on.
+   *
+   * @throws CodedError as {@link ConmonExecutor.execSync} does, here or as what its `ended` is rejected with.
+   */
+  async exec(record: ContainerRecord, request: StreamedExecRequest, signal: AbortSignal): Promise<ProcessStreams> {
+    return this.#execs.stream(record, request, async () => (await this.findProcess(record)) !== null, signal)
+  }
+
+  /**
+   * Kills what an earlier daemon has left of commands in a running container: nobody talks to them any more. To be called
+   * before the first exec in it.
+   */
+  async killLeftExecs(record: ContainerRecord, process: ProcessIdentity): Promise<void> {
+    await killLeftExecs(record, process, { libc: this.#libc })
+  }
+
+  /**
+   * The streams of the container's first process, from now on, for one of any number of clients.
+   * @throws CodedError `FailedPrecondition` when the container does not run.
+   */
+  async attach(record: ContainerRecord, request: AttachRequest, signal: AbortSignal): Promise<ProcessStreams> {
+    const { process } = request
+    const monitor = await findMonitor(record, this.#options.bootId)
+    if (!monitor || !isAlive(process, this.#options.bootId)) {
+      const what = monitor ? 'its process' : 'its monitor'
+      throw new CodedError('FailedPrecondition', `attach to container ${record.id}: ${what} has ended`)
+    }
+    const wait = (until: AbortSignal): Promise<ExitStatus> => this.wait(record, process, until)
+    return this.#attachments.attach({ record, monitorPid: monitor.pid, wait }, request, signal)
+  }
+
+  /**
    * Whether the kernel killed the container's first process for want of memory: it was killed by SIGKILL, and an
    * out-of-memory kill was counted in its cgroup. To be asked after it has ended and before `delete`.
    */
@@ -237,29 +310,86 @@ export class ConmonExecutor {
   }
 
   /**
-   * Writes the state of all processes of the container into a directory, with criu.
-   * @throws CodedError `FailedPrecondition` when the node has no criu or the runtime does not use it, `Internal` with
-   * what the runtime said.
+   * Makes sure that containers of this runtime can be checkpointed and restored on this node.
+   * @throws CodedError `FailedPrecondition` that says what cannot: the runtime, criu or the kernel.
+   */
+  async checkCheckpoints(runtimePath: string, what: string, signal: AbortSignal): Promise<void> {
+    if (!(await this.runtimeFeatures(runtimePath, signal)).checkpoint) {
+      throw new CodedError('FailedPrecondition', `${what}: ${runtimePath} was built without criu`)
+    }
+    await this.#criu.check(what, signal)
+  }
+
+  /** Lets no process of the container run, until {@link thaw}. @throws CodedError as `freezeCgroup`. */
+  async freeze(record: ContainerRecord, signal: AbortSignal): Promise<void> {
+    await freezeCgroup(this.#cgroupMounts, cgroupDirectory(record), signal)
+  }
+
+  /** Lets the processes of the container run. Doing so already is success, and so is not being there. */
+  async thaw(record: ContainerRecord): Promise<void> {
+    await thawCgroup(this.#cgroupMounts, cgroupDirectory(record))
+  }
+
+  /**
+   * Writes the state of all processes of the container, which may be frozen, into a directory, with criu. They go on.
+   * @throws CodedError `FailedPrecondition` with what the runtime and criu said, of a container whose state cannot be
+   * saved for instance.
    */
   async checkpoint(
     record: ContainerRecord,
-    request: { readonly imageDir: string; readonly leaveRunning: boolean; readonly timeoutMs: number },
+    request: { readonly imageDir: string; readonly workDir: string; readonly timeoutMs: number },
     signal: AbortSignal,
   ): Promise<void> {
-    const what = `checkpoint container ${record.id}`
-    if (!(await this.runtimeFeatures(record.runtime.path, signal)).checkpoint) {
-      throw new CodedError('FailedPrecondition', `${what}: ${record.runtime.path} was built without criu`)
+    const { imageDir, workDir, timeoutMs } = request
+    await Promise.all([makeDirectory(imageDir), makeDirectory(workDir)])
+    const args = ['checkpoint', '--image-path', imageDir, '--work-path', workDir, '--leave-running', record.id]
+    try {
+      await this.#runtime(record, args, signal, timeoutMs, this.#criu.env)
+    } catch (error) {
+      if (errorCode(error) !== 'Internal') throw error
+      const errors = await criuErrors(workDir, 'dump.log')
+      const why = `checkpoint container ${record.id}: ${errors || errorMessage(error)}`
+      throw new CodedError('FailedPrecondition', why, { cause: error })
     }
-    const version = { timeoutMs: this.#options.runtimeTimeoutMs, signal }
-    await this.#programs.runOk('/usr/bin/env', ['criu', '--version'], version).catch((cause: unknown) => {
-      signal.throwIfAborted()
-      throw new CodedError('FailedPrecondition', `${what}: there is no criu on this node`, { cause })
-    })
-    const { imageDir, leaveRunning, timeoutMs } = request
-    await makeDirectory(imageDir)
-    // criu writes its log into the work path, and the runtime its own files.
-    const args = ['checkpoint', '--image-path', imageDir, '--work-path', record.bundleDir]
-    await this.#runtime(record, [...args, ...(leaveRunning ? ['--leave-running'] : []), record.id], signal, timeoutMs)
+  }
+
+  /**
+   * Makes the container with processes in the state that {@link checkpoint} has written; they run when this returns.
+   * The bundle directory holds config.json.
+   *
+   * @throws CodedError `FailedPrecondition` with what the runtime and criu said; `delete` then clears up.
+   */
+  async restore(
+    record: ContainerRecord,
+    request: { readonly imageDir: string; readonly io: ContainerIo; readonly timeoutMs: number },
+    signal: AbortSignal,
+  ): Promise<ProcessIdentity> {
+    const { imageDir, io, timeoutMs } = request
+    const { id, bundleDir } = record
+    const args = [...monitorArguments(record, this.#options.exitsDir, io), '--restore', imageDir]
+    const env = { ...monitorEnvironment(record, io), ...this.#criu.env }
+    const options = { cwd: bundleDir, env, timeoutMs, signal }
+    try {
+      const pid = parseAnswer(await this.#programs.launchMonitor(this.#options.conmonPath, args, options), record)
+      const process = identifyProcess(pid, this.#options.bootId)
+      if (!process) throw new CodedError('Internal', `its process ${pid} ended at once`)
+      // criu can put it where the checkpointed one was, with the limits of that, or with none.
+      const cgroups = [...(await cgroupsOf(pid)).values()]
+      if (cgroups.some((path) => path.includes(id))) return process
+      signalProcess(this.#libc, process, this.#options.bootId, 'SIGKILL')
+      throw new CodedError('Internal', `its process ${pid} came to be in the cgroup ${cgroups.join(', ')}`)
+    } catch (error) {
+      if (errorCode(error) !== 'Internal') throw error
+      const errors = await criuErrors(bundleDir, 'restore.log')
+      const why = `restore container ${id}: ${errors || errorMessage(error)}`
+      throw new CodedError('FailedPrecondition', why, { cause: error })
+    }
+  }
+
+  /** Whether a monitor was ever started for the container. */
+  async wasLaunched(record: ContainerRecord): Promise<boolean> {
+    if (!(await isMissing(join(record.bundleDir, MONITOR_PIDFILE)))) return true
+    return listPids().some((pid) => isMonitorOf(record, pid))
   }
 
   /** What the runtime can do. It is asked once. @throws CodedError when it cannot be run. */
@@ -385,10 +515,11 @@ export class ConmonExecutor {
     args: readonly string[],
     signal: AbortSignal,
     timeoutMs = this.#options.runtimeTimeoutMs,
+    env: Readonly<Record<string, string>> = {},
   ): Promise<void> {
     const { path, root, systemdCgroup } = record.runtime
     const all = ['--root', root, ...(systemdCgroup ? ['--systemd-cgroup'] : []), ...args]
-    const result = await this.#programs.run(path, all, { timeoutMs, signal })
+    const result = await this.#programs.run(path, all, { env, timeoutMs, signal })
     if (result.exitCode === 0) return
     const why = runtimeMessage(result.stderr || result.stdout) || `exit code ${result.exitCode}`
     throw new ExecError('Internal', `${path} ${args.join(' ')}: ${why}`, {

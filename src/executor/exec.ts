@@ -2,12 +2,13 @@ import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { deadline } from '../core/deadline.ts'
 import { CodedError, errnoOf } from '../core/errors.ts'
-import type { ExecEnding, ExecProgram } from '../host/exec-run.ts'
-import type { Programs } from '../host/programs.ts'
+import type { ExecProgram } from '../host/exec-program.ts'
+import { type ExecDeps, startOnPipes, startOnTerminal } from './exec-streams.ts'
 import { jsonMembers, jsonObject } from './json-members.ts'
+import { type ExecFiles, execFiles } from './left-execs.ts'
 import { runtimeMessage } from './runtime-message.ts'
 import { StartSlots } from './start-slots.ts'
-import type { ContainerRecord, ExecOutput, ExecRequest } from './types.ts'
+import type { ContainerRecord, ExecOutput, ExecRequest, ProcessStreams, StreamedExecRequest } from './types.ts'
 
 /** Each costs some milliseconds of a processor and some megabytes, whatever the command does. */
 const STARTS = 16
@@ -16,16 +17,21 @@ const START_MS = 1000
 const MAX_TIMEOUT_MS = 2 ** 31 - 1
 const SHOWN_COMMAND = 120
 
+interface CommandProgram extends ExecProgram {
+  /** Where the runtime hands the terminal over. */
+  readonly socketPath?: string
+}
+
 /** Runs commands in containers. */
 export class Execs {
   readonly #conmonPath: string
-  readonly #programs: Programs
+  readonly #deps: ExecDeps
   readonly #slots = new StartSlots({ count: STARTS, holdMs: START_MS })
   #lastKey = 0
 
-  constructor(options: { readonly conmonPath: string }, deps: { readonly programs: Programs }) {
+  constructor(options: { readonly conmonPath: string }, deps: ExecDeps) {
     this.#conmonPath = options.conmonPath
-    this.#programs = deps.programs
+    this.#deps = deps
   }
 
   /** See `ConmonExecutor.execSync`. @throws CodedError `FailedPrecondition` when there is no bundle. */
@@ -35,31 +41,57 @@ export class Execs {
     isRunning: () => Promise<boolean>,
     signal: AbortSignal,
   ): Promise<ExecOutput> {
-    const what = `exec ${shown(request.command)} in container ${record.id}`
+    const what = describe(record, request)
     using limit = timeLimit(what, request.timeoutMs, signal)
     using _slot = await this.#slots.take(limit.signal)
-    const program = await this.#program(record, request)
-    const ending = await this.#programs.exec(program, limit.signal)
-    if (!ending.started) throw await notStarted(what, ending, isRunning)
-    return { exitCode: ending.exitCode, stdout: toBuffer(ending.stdout), stderr: toBuffer(ending.stderr) }
+    const program = await this.#program(record, request.command, false)
+    const { maxOutputBytes } = request
+    const { started, exitCode, ...output } = await this.#deps.programs.exec(
+      { ...program, maxOutputBytes },
+      limit.signal,
+    )
+    const [stdout, stderr] = [toBuffer(output.stdout), toBuffer(output.stderr)]
+    if (!started) throw await notStarted(what, { exitCode, stderr }, isRunning)
+    return { exitCode, stdout, stderr }
   }
 
-  async #program(record: ContainerRecord, request: ExecRequest): Promise<ExecProgram> {
+  /** See `ConmonExecutor.exec`. */
+  async stream(
+    record: ContainerRecord,
+    request: StreamedExecRequest,
+    isRunning: () => Promise<boolean>,
+    signal: AbortSignal,
+  ): Promise<ProcessStreams> {
+    const what = describe(record, request)
+    const slot = await this.#slots.take(signal)
+    try {
+      const { socketPath, ...program } = await this.#program(record, request.command, request.terminal)
+      const explain = (exitCode: number, stderr: Buffer): Promise<Error> =>
+        notStarted(what, { exitCode, stderr }, isRunning)
+      const command = { what, program, wanted: request, explain, slot }
+      if (socketPath === undefined) return startOnPipes(command, this.#deps, signal)
+      return await startOnTerminal(command, socketPath, this.#deps, signal)
+    } catch (error) {
+      slot[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  async #program(record: ContainerRecord, command: readonly string[], terminal: boolean): Promise<CommandProgram> {
     const { bundleDir } = record
     const process = await containerProcess(record)
-    const name = join(bundleDir, `exec-${++this.#lastKey}`)
-    const files = { process: `${name}.json`, pid: `${name}.pid` }
+    const files = execFiles(bundleDir, ++this.#lastKey)
     process.delete('consoleSize')
-    const text = jsonObject(
-      new Map([...process, ['terminal', 'false'], ['args', JSON.stringify(request.command)]] as const),
-    )
+    if (terminal) process.set('env', withTerm(process.get('env')))
+    const members = [...process, ['terminal', String(terminal)], ['args', JSON.stringify(command)]] as const
     return {
-      ...this.#commandLine(record, files),
+      // From the working directory: an absolute path can be too long for a socket's.
+      ...this.#commandLine(record, files, terminal ? basename(files.socket) : undefined),
       cwd: bundleDir,
-      input: { path: files.process, text },
+      input: { path: files.process, text: jsonObject(new Map(members)) },
       pidPath: files.pid,
       oomScoreAdj: Number(process.get('oomScoreAdj') ?? 0),
-      maxOutputBytes: request.maxOutputBytes,
+      ...(terminal ? { socketPath: files.socket } : {}),
     }
   }
 
@@ -69,18 +101,27 @@ export class Execs {
    */
   #commandLine(
     { id, runtime }: ContainerRecord,
-    files: { readonly process: string; readonly pid: string },
+    files: ExecFiles,
+    socket: string | undefined,
   ): { file: string; args: string[] } {
     if (basename(runtime.path) === 'crun') {
-      const args = ['--root', runtime.root, 'exec', '--process', files.process, '--pid-file', files.pid, id]
-      return { file: runtime.path, args }
+      // Why there is no command is otherwise said on its terminal alone.
+      const log = socket === undefined ? [] : ['--log', '/proc/self/fd/2']
+      const args = [...log, '--root', runtime.root, 'exec', '--process', files.process, '--pid-file', files.pid]
+      if (socket !== undefined) args.push('--console-socket', socket)
+      return { file: runtime.path, args: [...args, id] }
     }
     const args = ['--api-version', '1', '--sync', '--exec', '--exec-process-spec', files.process]
     args.push('--cid', id, '--cuuid', basename(files.process), '--container-pidfile', files.pid)
     args.push('--runtime', runtime.path, '--runtime-arg', `--root=${runtime.root}`)
+    if (socket !== undefined) args.push('--runtime-opt', `--console-socket=${socket}`)
     args.push('--log-path', 'passthrough', '--log-level', 'error')
     return { file: this.#conmonPath, args }
   }
+}
+
+function describe(record: ContainerRecord, { command }: { readonly command: readonly string[] }): string {
+  return `exec ${shown(command)} in container ${record.id}`
 }
 
 async function containerProcess(record: ContainerRecord): Promise<Map<string, string>> {
@@ -94,6 +135,13 @@ async function containerProcess(record: ContainerRecord): Promise<Map<string, st
   return jsonMembers(jsonMembers(config).get('process') ?? '{}')
 }
 
+/** What every terminal emulator understands, unless the container says otherwise. */
+function withTerm(env: string | undefined): string {
+  const variables = JSON.parse(env ?? '[]') as string[]
+  const hasTerm = variables.some((variable) => variable.startsWith('TERM='))
+  return JSON.stringify(hasTerm ? variables : [...variables, 'TERM=xterm'])
+}
+
 function timeLimit(
   what: string,
   timeoutMs: number,
@@ -104,8 +152,12 @@ function timeLimit(
 }
 
 /** Whether the container ended before the command could begin decides whose fault it is. */
-async function notStarted(what: string, ending: ExecEnding, isRunning: () => Promise<boolean>): Promise<CodedError> {
-  const why = runtimeMessage(toBuffer(ending.stderr).toString('utf8')) || `exit code ${ending.exitCode}`
+async function notStarted(
+  what: string,
+  ending: { readonly exitCode: number; readonly stderr: Buffer },
+  isRunning: () => Promise<boolean>,
+): Promise<CodedError> {
+  const why = runtimeMessage(ending.stderr.toString('utf8')) || `exit code ${ending.exitCode}`
   if (!(await isRunning())) return new CodedError('FailedPrecondition', `${what}: it does not run: ${why}`)
   return new CodedError('Internal', `${what}: ${why}`)
 }

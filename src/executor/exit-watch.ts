@@ -42,7 +42,7 @@ export class ExitWatch implements Disposable {
   readonly #directory: string
   readonly #bootId: string
   readonly #logger: Logger
-  readonly #watched = new Map<string, Watched>()
+  readonly #watched = new Map<string, Set<Watched>>()
   readonly #sweep: NodeJS.Timeout
   #watcher: FSWatcher | undefined
 
@@ -63,17 +63,16 @@ export class ExitWatch implements Disposable {
     this.#sweep.unref()
   }
 
-  /** Resolves when the process has ended; rejects with the signal's reason. One watcher for each id. */
+  /** Resolves when the process has ended; rejects with the signal's reason. Any number may wait for the same. */
   async wait(watch: Watch, signal: AbortSignal): Promise<ExitStatus> {
     signal.throwIfAborted()
     const { id } = watch
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
-        this.#watched.delete(id)
+        this.#forget(watched)
         reject(abortReason(signal))
       }
-      signal.addEventListener('abort', onAbort, { once: true })
-      this.#watched.set(id, {
+      const watched: Watched = {
         watch,
         done: (exit) => {
           signal.removeEventListener('abort', onAbort)
@@ -81,7 +80,10 @@ export class ExitWatch implements Disposable {
         },
         goneSince: undefined,
         lingers: false,
-      })
+      }
+      signal.addEventListener('abort', onAbort, { once: true })
+      const others = this.#watched.get(id) ?? new Set()
+      this.#watched.set(id, others.add(watched))
       // It may have ended before it was watched.
       void this.#checkFile(id)
     })
@@ -110,7 +112,8 @@ export class ExitWatch implements Disposable {
   async #checkFile(id: string): Promise<void> {
     try {
       const exit = await this.read(id)
-      if (exit) this.#finish(id, exit)
+      if (!exit) return
+      for (const watched of this.#watched.get(id) ?? []) this.#finish(watched, exit)
     } catch (error) {
       // The sweep comes by again.
       this.#logger.warn({ id, error: errorMessage(error) }, 'exit status cannot be read')
@@ -119,13 +122,14 @@ export class ExitWatch implements Disposable {
 
   #sweepOnce(): void {
     const now = performance.now()
-    for (const [id, watched] of this.#watched) {
-      if (isAlive(watched.watch.process, this.#bootId)) continue
+    for (const watched of [...this.#watched.values()].flatMap((all) => [...all])) {
+      const { id, process } = watched.watch
+      if (isAlive(process, this.#bootId)) continue
       watched.goneSince ??= now
       // Asked before the file is looked for: it may write that and end in between.
       const isGivenUp = this.#isGivenUp(watched, now - watched.goneSince)
       if (isGivenUp && !this.#hasFile(id)) {
-        this.#finish(id, { code: 255, atNs: toNs(Date.now()), reason: 'Unknown' })
+        this.#finish(watched, { code: 255, atNs: toNs(Date.now()), reason: 'Unknown' })
       } else {
         void this.#checkFile(id)
       }
@@ -149,11 +153,16 @@ export class ExitWatch implements Disposable {
     return statSync(join(this.#directory, id), { throwIfNoEntry: false }) !== undefined
   }
 
-  #finish(id: string, exit: ExitStatus): void {
-    const watched = this.#watched.get(id)
-    if (!watched) return
-    this.#watched.delete(id)
+  #finish(watched: Watched, exit: ExitStatus): void {
+    this.#forget(watched)
     watched.done(exit)
+  }
+
+  #forget(watched: Watched): void {
+    const { id } = watched.watch
+    const others = this.#watched.get(id)
+    others?.delete(watched)
+    if (others?.size === 0) this.#watched.delete(id)
   }
 
   #stopWatching(error: unknown): void {

@@ -1,17 +1,15 @@
-import { constants } from 'node:fs'
-import { open, readdir, readlink } from 'node:fs/promises'
+import { readdir, readlink } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { deadline, sleep } from '../core/deadline.ts'
-import { CodedError, errnoOf } from '../core/errors.ts'
+import { CodedError } from '../core/errors.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { Programs } from '../host/programs.ts'
+import { tellMonitor } from './control-fifo.ts'
 
 const TIMEOUT_MS = 10_000
 /** Longer than a monitor needs unless its disk hangs: to ask once too often costs what the new log holds by then. */
 const ASK_AGAIN_MS = 3000
 const POLL_MS = 5
-/** conmon's message number for "reopen the logs", and two numbers that it does not look at. */
-const REOPEN = '2 0 0\n'
 
 /**
  * Makes the directory of a log where it is missing, and refuses a log that the monitor must not write to.
@@ -68,7 +66,12 @@ export async function reopenLog(
   const temporary = `${target}.tmp`
   await programs.runOk('/usr/bin/install', ['-m', '0600', '--', '/dev/null', temporary], options)
   for (;;) {
-    await ask(bundleDir)
+    if (!tellMonitor(bundleDir, [2, 0, 0])) {
+      throw new CodedError(
+        'FailedPrecondition',
+        `reopen log ${path}: the monitor in ${bundleDir} has ended, or does not read`,
+      )
+    }
     for (let waitedMs = 0; waitedMs < ASK_AGAIN_MS; waitedMs += POLL_MS) {
       if (await isOpen(monitor, target)) return
       await sleep(POLL_MS, limit.signal)
@@ -86,20 +89,5 @@ async function isOpen(monitor: ProcessIdentity, path: string): Promise<boolean> 
     return links.includes(path)
   } catch (error) {
     throw new CodedError('FailedPrecondition', `reopen log ${path}: its monitor has ended`, { cause: error })
-  }
-}
-
-async function ask(bundleDir: string): Promise<void> {
-  try {
-    const fifo = await open(join(bundleDir, 'ctl'), constants.O_WRONLY | constants.O_NONBLOCK)
-    try {
-      await fifo.write(REOPEN)
-    } finally {
-      await fifo.close()
-    }
-  } catch (error) {
-    // Nobody reads from it, or it is gone.
-    if (!['ENXIO', 'ENOENT', 'EPIPE'].includes(errnoOf(error) ?? '')) throw error
-    throw new CodedError('FailedPrecondition', `reopen log: the monitor in ${bundleDir} has ended`, { cause: error })
   }
 }

@@ -5,7 +5,7 @@ import type { ContainerIo, ContainerRecord } from './types.ts'
 
 /** Files in the bundle directory. */
 export const CONTAINER_PIDFILE = 'container.pid'
-const MONITOR_PIDFILE = 'conmon.pid'
+export const MONITOR_PIDFILE = 'conmon.pid'
 /** conmon makes its terminal's socket in TMPDIR, cuts a path that is too long for one, and never says so. */
 const TERMINAL_SOCKET = 'conmon-term.XXXXXX'
 const MAX_SOCKET_PATH = 107

@@ -1,3 +1,6 @@
+import type { Readable, Writable } from 'node:stream'
+import type { ProcessIdentity } from '../host/process.ts'
+
 /** The command-line program that makes containers (crun, runc, …), as one runtime handler uses it. */
 export interface OciRuntime {
   readonly path: string
@@ -62,6 +65,52 @@ export interface ExecOutput {
   readonly exitCode: number
   readonly stdout: Buffer
   readonly stderr: Buffer
+}
+
+/** Of a terminal, in characters; 0 is unknown. */
+export interface TerminalSize {
+  readonly width: number
+  readonly height: number
+}
+
+/** Which streams a client wants of a process; the process has the others as well, and their content is dropped. */
+export interface StreamsWanted {
+  readonly stdin: boolean
+  readonly stdout: boolean
+  /** Never with a terminal, where all output is `stdout`. */
+  readonly stderr: boolean
+}
+
+/** A command in a running container that a client talks to while it runs. */
+export interface StreamedExecRequest extends StreamsWanted {
+  readonly command: readonly string[]
+  readonly terminal: boolean
+}
+
+/**
+ * The streams of a process as one client has them, with their backpressure. Whoever got them disposes of them, which ends a
+ * command with all its processes, and leaves a container's first process as it is.
+ */
+export interface ProcessStreams extends AsyncDisposable {
+  /** Its end is that of the process's input. Null when the client does not want it, or the process has none. */
+  readonly stdin: Writable | null
+  /** Ends after the last byte. */
+  readonly stdout: Readable | null
+  readonly stderr: Readable | null
+  /** Does nothing without a terminal. */
+  resize(size: TerminalSize): void
+  /**
+   * The exit code (0-255; 128 + N for signal N), when the process has ended; the outputs may then still hold some of what it
+   * wrote. Rejected with a CodedError when the command could not be started or the streams have been given up.
+   */
+  readonly ended: Promise<number>
+}
+
+/** A client of a container's first process. */
+export interface AttachRequest {
+  readonly process: ProcessIdentity
+  readonly io: Pick<ContainerIo, 'terminal' | 'stdin' | 'stdinOnce' | 'logPath'>
+  readonly wanted: StreamsWanted
 }
 
 /** What an OCI runtime can do, whatever the kernel can. */

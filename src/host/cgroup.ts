@@ -59,6 +59,46 @@ export async function killCgroup(mounts: readonly string[], path: string, signal
   throw new CodedError('FailedPrecondition', `kill cgroup ${path}: processes are still in it`)
 }
 
+/**
+ * Freezes all processes of a cgroup and below it, and returns when none of them runs any more.
+ * @throws CodedError `FailedPrecondition` when the node has no freezer, or the cgroup is not there, and on abort its reason;
+ * then some may be frozen.
+ */
+export async function freezeCgroup(mounts: readonly string[], path: string, signal: AbortSignal): Promise<void> {
+  const directory = await freezerDirectory(mounts, path)
+  if (directory === undefined) throw new CodedError('FailedPrecondition', `freeze cgroup ${path}: it has no freezer`)
+  const isV2 = await isThere(join(directory, 'cgroup.freeze'))
+  await writeFile(join(directory, isV2 ? 'cgroup.freeze' : 'freezer.state'), isV2 ? '1' : 'FROZEN', { flag: 'r+' })
+  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
+    const text = await readFile(join(directory, isV2 ? 'cgroup.events' : 'freezer.state'), 'utf8')
+    if (/^(frozen 1|FROZEN)$/m.test(text)) return
+    await sleep(pauseMs, signal)
+  }
+}
+
+/** Lets the processes of a cgroup run again. One that is not frozen, or not there, is success. */
+export async function thawCgroup(mounts: readonly string[], path: string): Promise<void> {
+  const directory = await freezerDirectory(mounts, path)
+  if (directory === undefined) return
+  await writeIfThere(join(directory, 'cgroup.freeze'), '0')
+  await writeIfThere(join(directory, 'freezer.state'), 'THAWED')
+}
+
+/** The directory of the cgroup in the hierarchy that can freeze it. On hybrid machines that is the one of v1. */
+async function freezerDirectory(mounts: readonly string[], path: string): Promise<string | undefined> {
+  for (const name of ['freezer.state', 'cgroup.freeze']) {
+    for (const mount of mounts) if (await isThere(join(mount, path, name))) return join(mount, path)
+  }
+  return undefined
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
+}
+
 /** Lets the processes of a cgroup have as much CPU time as there is. */
 export async function liftCpuQuota(mounts: readonly string[], path: string): Promise<void> {
   // Of v1, of v2.

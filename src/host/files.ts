@@ -1,5 +1,5 @@
-import { type FileHandle, mkdir, open, readFile, rename, rm, unlink } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
 import { errnoOf } from '../core/errors.ts'
 
 /**
@@ -60,4 +60,14 @@ export async function makeDirectory(path: string, mode = 0o700): Promise<void> {
  */
 export async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true })
+}
+
+/** The files in a directory of ours and below, by their relative paths, in order. */
+export async function listFiles(directory: string): Promise<{ readonly path: string; readonly sizeBytes: number }[]> {
+  const entries = await readdir(directory, { withFileTypes: true, recursive: true })
+  const paths = entries.filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name))
+  const files = await Promise.all(
+    paths.map(async (path) => ({ path: relative(directory, path), sizeBytes: (await stat(path)).size })),
+  )
+  return files.sort((a, b) => (a.path < b.path ? -1 : 1))
 }

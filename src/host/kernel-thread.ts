@@ -177,6 +177,20 @@ function mountTmpfs(request: TmpfsRequest): void {
   libc.mount('shm', request.path, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, data)
 }
 
+function tcpSocket({ netns, family }: KernelCalls['tcpSocket'][0]): number {
+  let fd: number | undefined
+  try {
+    return atHomeAfter(() => {
+      enter({ net: netns })
+      fd = libc.tcpSocket(family)
+      return fd
+    })
+  } catch (error) {
+    if (fd !== undefined) libc.close(fd)
+    throw error
+  }
+}
+
 const handlers: { readonly [M in keyof KernelCalls]: (argument: KernelCalls[M][0]) => KernelCalls[M][1] } = {
   pin,
   pinUserns,
@@ -192,6 +206,7 @@ const handlers: { readonly [M in keyof KernelCalls]: (argument: KernelCalls[M][0
       enter({ net: netns })
       return readFileSync(path, 'utf8')
     }),
+  tcpSocket,
   unmount,
   applySysctls: ({ namespaces, sysctls }) =>
     atHomeAfter(() => {

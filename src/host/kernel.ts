@@ -82,6 +82,7 @@ export interface KernelCalls {
   resolveInRoot: readonly [{ root: string; path: string }, string]
   makeDirectoryInRoot: readonly [DirectoryInRoot, void]
   readInNetns: readonly [{ netns: string; path: string }, string]
+  tcpSocket: readonly [{ netns: string; family: 4 | 6 }, number]
   unmount: readonly [string, void]
   applySysctls: readonly [{ namespaces: Namespaces; sysctls: Readonly<Record<string, string>> }, void]
   addresses: readonly [string, readonly string[]]
@@ -167,6 +168,14 @@ export class Kernel implements AsyncDisposable {
     return this.#main.call('readInNetns', request)
   }
 
+  /**
+   * A TCP socket of a pinned network namespace: its descriptor, not connected and not blocking. A socket stays in the
+   * namespace it was made in, whoever uses it, and keeps that alive. The caller closes it.
+   */
+  async tcpSocket(request: { readonly netns: string; readonly family: 4 | 6 }): Promise<number> {
+    return this.#main.call('tcpSocket', request)
+  }
+
   /** Unmounts everything on the path, lazily. Nothing mounted is success. */
   async unmount(path: string): Promise<void> {
     await this.#main.call('unmount', path)
@@ -219,16 +228,22 @@ class KernelThread implements AsyncDisposable {
   async call<M extends keyof KernelCalls>(method: M, argument: KernelCalls[M][0]): Promise<KernelCalls[M][1]> {
     const thread = this.#running()
     let timer: NodeJS.Timeout | undefined
+    let last: NodeJS.Immediate | undefined
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
+      const giveUp = (): void => {
         reject(new CodedError('DeadlineExceeded', `${method} in the kernel: no end after ${this.#timeoutMs} ms`))
         thread.abandon(`stuck in ${method}`)
+      }
+      // What was answered while the event loop was held up is heard first: it may be a descriptor.
+      timer = setTimeout(() => {
+        last = setImmediate(giveUp)
       }, this.#timeoutMs)
     })
     try {
       return await Promise.race([thread.call(method, argument), late])
     } finally {
       clearTimeout(timer)
+      clearImmediate(last)
     }
   }
 }

@@ -17,7 +17,10 @@ export const LOCK_EX = 2
 export const LOCK_NB = 4
 export const O_PATH = 0x200000
 const AF_INET = 2
+const AF_INET6 = 10
 const SOCK_DGRAM_CLOEXEC = 2 | 0x80000
+/** SOCK_STREAM, SOCK_NONBLOCK and SOCK_CLOEXEC. */
+const SOCK_STREAM_ASYNC = 1 | 0x800 | 0x80000
 const SIOCSIFFLAGS = 0x8914
 const IFF_UP_RUNNING = 0x1 | 0x40
 const IFREQ_SIZE = 40
@@ -87,6 +90,8 @@ export interface Libc {
   sethostname(name: string): void
   /** Brings the interface `lo` of the calling thread's network namespace up. */
   loopbackUp(): void
+  /** A TCP socket of the calling thread's network namespace, not connected and not blocking. The caller closes it. */
+  tcpSocket(family: 4 | 6): number
   flock(fd: number, operation: number): void
   /** A descriptor that means this very process, also when its pid is used again; the caller closes it. */
   pidfdOpen(pid: number): number
@@ -189,6 +194,8 @@ export function loadLibc(): Libc {
         close(fd)
       }
     },
+    tcpSocket: (family) =>
+      check(socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM_ASYNC, 0), 'socket', `IPv${family}`),
     flock: (fd, operation) => void check(flock(fd, operation), 'flock', fd),
     closeOnExecFrom: (fd) =>
       void check(Number(closeRange(SYS_CLOSE_RANGE, fd, 0xffffffff, CLOSE_RANGE_CLOEXEC)), 'close_range', fd),

@@ -10,7 +10,7 @@ const MAX_MESSAGE = 64 * 1024
 export interface LaunchOptions {
   /** Its working directory; `/` by default. */
   readonly cwd?: string
-  /** Its environment, beside `PATH`. */
+  /** Its environment, beside `PATH`, unless that is given. */
   readonly env?: Readonly<Record<string, string>>
   readonly timeoutMs: number
   readonly signal: AbortSignal
@@ -36,7 +36,7 @@ export async function launchMonitor(
   const sync = libc.pipe()
   const stderr = libc.pipe()
   try {
-    const variables = { ...options.env, PATH: '/usr/sbin:/usr/bin:/sbin:/bin', _OCI_SYNCPIPE: String(SYNC_FD) }
+    const variables = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', ...options.env, _OCI_SYNCPIPE: String(SYNC_FD) }
     const env = Object.entries(variables).map(([name, value]) => `${name}=${value}`)
     const cwd = options.cwd ?? '/'
     const pid = libc.spawn({ file, args, env, fds: [null, null, stderr[1], sync[1]], cwd })

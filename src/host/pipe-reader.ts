@@ -27,6 +27,10 @@ export class PipeReader implements Disposable {
     return this.#bytes > this.#maxBytes
   }
 
+  get isClosed(): boolean {
+    return this.#socket.closed
+  }
+
   /** Calls back whenever something was read. */
   onData(callback: () => void): void {
     this.#socket.on('data', callback)

@@ -1,6 +1,14 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Libc } from './libc.ts'
-import { listPids, type ProcessStat, readBootId, readStat, signalProcess } from './process.ts'
+import {
+  isAlive,
+  listPids,
+  type ProcessIdentity,
+  type ProcessStat,
+  readBootId,
+  readStat,
+  signalProcess,
+} from './process.ts'
 
 /** Each round stops what was born in the one before; more than a few only under a fork bomb. */
 const MAX_ROUNDS = 100
@@ -9,8 +17,11 @@ const MAX_ROUNDS = 100
 export interface ProcessTree {
   /** The process from which all of them descend. It leads a session of its own. */
   readonly root: number
-  /** Whoever holds one of them (`pipe:[123]`) as its standard input or output is part of the tree. */
-  readonly pipes: ReadonlySet<string>
+  /**
+   * Whoever holds one of them as its standard input or output is part of the tree: a pipe (`pipe:[123]`), or a terminal, as
+   * the number of its file system and its own (`45:0` for a `/dev/pts/0`).
+   */
+  readonly held: ReadonlySet<string>
 }
 
 type Found = Map<number, ProcessStat>
@@ -18,7 +29,7 @@ type Found = Map<number, ProcessStat>
 /**
  * Kills everything below the root, which lives to see it, or the root itself when there is nothing below it: descendants,
  * also in sessions of their own; those whose parents have ended and that are still in a session of theirs, or hold a pipe
- * of the tree. All are stopped before any is killed, so that none is born meanwhile unseen.
+ * or terminal of the tree. All are stopped before any is killed, so that none is born meanwhile unseen.
  */
 export function killBelow(libc: Libc, tree: ProcessTree): void {
   const bootId = readBootId()
@@ -38,6 +49,19 @@ export function killBelow(libc: Libc, tree: ProcessTree): void {
   for (const [pid, stat] of stopped) if (pid !== tree.root || isAlone) send(pid, stat, 'SIGKILL')
   const root = stopped.get(tree.root)
   if (root) send(tree.root, root, 'SIGCONT')
+}
+
+/** Kills a process, unless it has ended, and everything below it. @param held see {@link ProcessTree}. */
+export function killTree(libc: Libc, root: ProcessIdentity, held: readonly string[]): void {
+  const bootId = readBootId()
+  if (!isAlive(root, bootId)) return
+  killBelow(libc, { root: root.pid, held: new Set(held) })
+  signalProcess(libc, root, bootId, 'SIGKILL')
+}
+
+/** The pipes that a process has as its standard input and outputs. */
+export function heldPipes(pid: number): string[] {
+  return [0, 1, 2].map((fd) => linkOf(pid, fd)).filter((link) => link.startsWith('pipe:'))
 }
 
 function fresh(known: Found, found: Found): Found | undefined {
@@ -69,13 +93,13 @@ function childrenOf(pid: number): number[] {
   }
 }
 
-function members({ root, pipes }: ProcessTree): Found {
+function members({ root, held }: ProcessTree): Found {
   const all: Found = new Map()
   for (const pid of listPids()) {
     const stat = pid === process.pid ? null : readStat(pid)
     if (stat) all.set(pid, stat)
   }
-  const found: Found = new Map([...all].filter(([pid]) => holdsAny(pid, pipes)))
+  const found: Found = new Map([...all].filter(([pid]) => holdsAny(pid, held)))
   const sessions = new Set([root])
   for (let before = -1; before !== found.size; ) {
     before = found.size
@@ -90,13 +114,23 @@ function members({ root, pipes }: ProcessTree): Found {
   return found
 }
 
-function holdsAny(pid: number, pipes: ReadonlySet<string>): boolean {
+function holdsAny(pid: number, held: ReadonlySet<string>): boolean {
   return [0, 1, 2].some((fd) => {
-    try {
-      return pipes.has(readlinkSync(`/proc/${pid}/fd/${fd}`))
-    } catch {
-      // Not open, or the process is gone.
-      return false
-    }
+    const link = linkOf(pid, fd)
+    if (held.has(link)) return true
+    // Every instance of devpts counts from 0. Nothing else is asked for: it could be on a server that is gone.
+    const number = /^(?:\/dev\/pts)?\/(\d+)$/.exec(link)?.[1]
+    if (number === undefined) return false
+    const stat = statSync(`/proc/${pid}/fd/${fd}`, { throwIfNoEntry: false })
+    return stat !== undefined && held.has(`${stat.dev}:${number}`)
   })
+}
+
+/** `''` when it is not open, or the process is gone. */
+function linkOf(pid: number, fd: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/${fd}`)
+  } catch {
+    return ''
+  }
 }

@@ -1,7 +1,9 @@
 import { parentPort } from 'node:worker_threads'
 import { CodedError, errnoOf } from '../core/errors.ts'
 import { answerCalls, Moved } from '../core/thread.ts'
+import type { RunningProgram } from './exec-program.ts'
 import { type ExecEnding, execRun } from './exec-run.ts'
+import { execStream } from './exec-stream.ts'
 import { loadLibc } from './libc.ts'
 import { launchMonitor } from './monitor.ts'
 import { OutputBudget } from './output-reader.ts'
@@ -19,6 +21,8 @@ const MAX_KEPT_BYTES = 256 * 1024 * 1024
 runAsOthers()
 const libc = loadLibc()
 const running = new Map<number, AbortController>()
+/** Those whose terminal may still become known. */
+const streamed = new Map<number, RunningProgram>()
 const budget = new OutputBudget(MAX_KEPT_BYTES)
 
 async function abortable<T>(key: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -59,6 +63,18 @@ answerCalls(parentPort, (method, argument) => {
     case 'exec': {
       const { key, program } = argument as ProgramCalls['exec'][0]
       return abortable(key, async (signal) => moved(await execRun(libc, program, budget, signal)))
+    }
+    case 'stream': {
+      const { key, program } = argument as ProgramCalls['stream'][0]
+      const onStarted = (started: RunningProgram): void => void streamed.set(key, started)
+      return abortable(key, (signal) => execStream(libc, program, signal, onStarted)).finally(() =>
+        streamed.delete(key),
+      )
+    }
+    case 'hold': {
+      const { key, what } = argument as ProgramCalls['hold'][0]
+      streamed.get(key)?.hold(what)
+      return undefined
     }
     case 'abort': {
       const { key, code, message } = argument as ProgramCalls['abort'][0]

@@ -1,6 +1,8 @@
 import { CodedError, type ErrorCode, errorCode, errorMessage } from '../core/errors.ts'
 import { Thread } from '../core/thread.ts'
-import type { ExecEnding, ExecProgram } from './exec-run.ts'
+import type { ExecStatus } from './exec-program.ts'
+import type { ExecEnding, RunExecProgram } from './exec-run.ts'
+import type { StreamedExecProgram } from './exec-stream.ts'
 import type { LaunchOptions } from './monitor.ts'
 import { ExecError, expectSuccess, type RunOptions, type RunResult } from './outcome.ts'
 
@@ -29,7 +31,9 @@ export interface LaunchCall extends Omit<ProgramCall, 'options'> {
 export interface ProgramCalls {
   run: readonly [ProgramCall, RunResult | RunFailure]
   launch: readonly [LaunchCall, string]
-  exec: readonly [{ readonly key: number; readonly program: ExecProgram }, ExecEnding]
+  exec: readonly [{ readonly key: number; readonly program: RunExecProgram }, ExecEnding]
+  stream: readonly [{ readonly key: number; readonly program: StreamedExecProgram }, ExecStatus]
+  hold: readonly [{ readonly key: number; readonly what: string }, void]
   abort: readonly [{ readonly key: number; readonly code: ErrorCode; readonly message: string }, void]
 }
 
@@ -64,8 +68,20 @@ export class Programs implements AsyncDisposable {
   }
 
   /** See `execRun` in `exec-run.ts`. */
-  async exec(program: ExecProgram, signal: AbortSignal): Promise<ExecEnding> {
+  async exec(program: RunExecProgram, signal: AbortSignal): Promise<ExecEnding> {
     return this.#execs.call('exec', { program }, signal)
+  }
+
+  /**
+   * See `execStream` in `exec-stream.ts`. The descriptors belong to the call, which begins before this returns.
+   * @param terminal what processes hold that are killed on abort, too, as soon as it is known: see `ProcessTree`.
+   */
+  async stream(
+    program: StreamedExecProgram,
+    signal: AbortSignal,
+    terminal?: Promise<string | undefined>,
+  ): Promise<ExecStatus> {
+    return this.#execs.call('stream', { program }, signal, terminal)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -83,10 +99,11 @@ class ProgramsThread implements AsyncDisposable {
     this.#name = name
   }
 
-  async call<M extends 'run' | 'launch' | 'exec'>(
+  async call<M extends 'run' | 'launch' | 'exec' | 'stream'>(
     method: M,
     argument: Omit<ProgramCalls[M][0], 'key'>,
     signal: AbortSignal | undefined,
+    terminal?: Promise<string | undefined>,
   ): Promise<ProgramCalls[M][1]> {
     signal?.throwIfAborted()
     if (!this.#thread || this.#thread.dead) {
@@ -105,6 +122,10 @@ class ProgramsThread implements AsyncDisposable {
       thread.call('abort', abort).catch(() => undefined)
     }
     signal?.addEventListener('abort', onAbort, { once: true })
+    terminal
+      // Without a thread there is nothing to be killed any more.
+      ?.then((what) => (what === undefined ? undefined : thread.call('hold', { key, what })))
+      .catch(() => undefined)
     try {
       return await thread.call(method, { key, ...argument } as ProgramCalls[M][0])
     } finally {

@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto'
+import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import type { ControllerRegistry } from '../controller/registry.ts'
 import { canonicalJson } from '../core/canonical-json.ts'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
 import { nowNs } from '../core/now.ts'
+import type { Kernel } from '../host/kernel.ts'
 import type { ProcessIdentity } from '../host/process.ts'
+import { Connections } from './connections.ts'
 import type { ControlledSandboxes } from './kinds/controlled.ts'
 import type { LoadedSandbox } from './load.ts'
 import type { LifecycleEvent } from '../lifecycle/events.ts'
@@ -41,9 +44,13 @@ export interface ManagerDeps {
   readonly controlled: ControlledSandboxes
   readonly releaser: Releaser
   readonly containers: PodContainers
+  readonly kernel: Pick<Kernel, 'tcpSocket'>
   readonly onEvent: (event: LifecycleEvent) => void
   readonly logger: Logger
 }
+
+/** From the first SYN to a port of a pod. */
+const CONNECT_MS = 10_000
 
 /** The containers of a sandbox, as its end concerns them. */
 export interface PodContainers {
@@ -71,6 +78,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
   readonly #owed: OwedReleases
   readonly #teardown: Teardown
   readonly #recovery: Recovery
+  readonly #connections: Connections
   readonly #runs = new Map<string, RunUnderWay>()
   /** Resolves, for each sandbox whose end is watched for, when that end is on record. */
   readonly #exits = new Map<string, Promise<void>>()
@@ -86,6 +94,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     const exitSaved = async (sandbox: Sandbox): Promise<void> => this.#exits.get(sandbox.id)
     this.#teardown = new Teardown(options, { ...deps, failpoints: deps.run.failpoints, exitSaved })
     this.#recovery = new Recovery(options, { ...deps, sealer: deps.run.sealer })
+    this.#connections = new Connections({ timeoutMs: CONNECT_MS }, deps)
   }
 
   /**
@@ -177,6 +186,10 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
       throw new CodedError('FailedPrecondition', `update the resources of pod sandbox ${sandbox.id}: it is not ready`)
     }
     await waitFor(sandbox.save({ status: (current) => ({ ...current, resources }) }), signal)
+  }
+
+  async connect(id: string, port: number, signal: AbortSignal): Promise<Socket> {
+    return this.#connections.connect(this.find(id), port, signal)
   }
 
   get(id: string): SandboxView {
@@ -318,7 +331,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     if (sandbox.status.state === 'REMOVING') return
     // A container that cannot be ended does not keep the rest from being released.
     const containers = await settle(this.#deps.containers.stopPod(sandbox.id))
-    await this.#teardown.stop(sandbox)
+    await this.#teardown.stop(sandbox).finally(() => this.#connections.end(sandbox.id))
     if (containers.failed) throw containers.error
     this.#deps.logger.info({ sandboxId: sandbox.id }, 'pod sandbox stopped')
     if (owes(sandbox)) this.#owed.add(sandbox.id)
@@ -328,7 +341,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
   async #remove(sandbox: Sandbox): Promise<boolean> {
     const wasListed = isListed(sandbox)
     await this.#deps.containers.removePod(sandbox.id)
-    const gone = await this.#teardown.remove(sandbox)
+    const gone = await this.#teardown.remove(sandbox).finally(() => this.#connections.end(sandbox.id))
     this.#deps.logger.info({ sandboxId: sandbox.id, gone }, 'pod sandbox removed')
     if (wasListed) this.#emit('DELETED', sandbox.id)
     this.#settle(sandbox, gone)

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import type { LinuxContainerResources__Output } from '../generated/runtime/v1/LinuxContainerResources.ts'
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
 
@@ -81,6 +82,11 @@ export interface Sandboxes {
    * @throws CodedError `NotFound`; `FailedPrecondition` when it is not ready.
    */
   updateResources(id: string, resources: PodResources, signal: AbortSignal): Promise<void>
+  /**
+   * Connects to a TCP port on the pod's loopback address, IPv4 or IPv6, in the node's network for pods that share that.
+   * @throws CodedError `NotFound`; `FailedPrecondition` when it is not ready; `Unavailable` when nobody listens there.
+   */
+  connect(id: string, port: number, signal: AbortSignal): Promise<Socket>
   /** @throws CodedError `NotFound`, or `InvalidArgument` when the beginning of an id fits several. */
   get(id: string): SandboxView
   /** Everything known of a sandbox, read from the machine where that is needed. */

@@ -16,7 +16,8 @@ key may be left out. \`--set key.path=value\` sets one key over the file, as if 
 Unknown keys are refused. Paths are absolute and normalized; the path of a socket has at most 107 bytes. Times are in
 seconds. What does not go together is refused as well: \`root\` inside \`state\` (which ends with a reboot), \`root\` or \`state\`
 inside \`netns_dir\`, \`checkpoint_key_file\` inside \`state\`, one socket for both servers, a default handler that is not there,
-a handler whose sandboxer is not there, a \`runtime_root\` that two different runtimes share.
+a handler whose sandboxer is not there, a \`runtime_root\` that two different runtimes share, streaming at an address that is
+not loopback without TLS.
 `
 
 /** The text of docs/configuration.md. */

@@ -1,4 +1,7 @@
 import { credentials } from '@grpc/grpc-js'
+import type { CheckpointPodRequest } from '../../src/generated/runtime/v1/CheckpointPodRequest.ts'
+import type { RestorePodRequest } from '../../src/generated/runtime/v1/RestorePodRequest.ts'
+import type { RestorePodResponse__Output } from '../../src/generated/runtime/v1/RestorePodResponse.ts'
 import type { PodSandbox__Output } from '../../src/generated/runtime/v1/PodSandbox.ts'
 import type { PodSandboxConfig } from '../../src/generated/runtime/v1/PodSandboxConfig.ts'
 import type { PodSandboxFilter } from '../../src/generated/runtime/v1/PodSandboxFilter.ts'
@@ -16,6 +19,7 @@ import { ContainerClient } from './cri-containers.ts'
 import { EventStream } from './cri-events.ts'
 import { ImageClient } from './cri-images.ts'
 import { StatsClient } from './cri-stats.ts'
+import { StreamUrlClient } from './cri-streaming.ts'
 
 /** The keys of a verbose PodSandboxStatus that tests look at. */
 export interface PodInfo {
@@ -39,6 +43,7 @@ export class CriClient implements Disposable {
   readonly containers: ContainerClient
   readonly images: ImageClient
   readonly stats: StatsClient
+  readonly streamUrls: StreamUrlClient
   readonly #client: RuntimeServiceClient
 
   constructor(socketPath: string) {
@@ -47,6 +52,7 @@ export class CriClient implements Disposable {
     this.containers = new ContainerClient(this.#client)
     this.images = new ImageClient(socketPath)
     this.stats = new StatsClient(this.#client)
+    this.streamUrls = new StreamUrlClient(this.#client)
   }
 
   /** Runs a pod and returns its id. */
@@ -56,6 +62,14 @@ export class CriClient implements Disposable {
       this.#client.RunPodSandbox(request, o, done),
     )
     return id
+  }
+
+  async checkpointPod(request: CheckpointPodRequest, limits: CallLimits = {}): Promise<void> {
+    await unary(limits, (o, done) => this.#client.CheckpointPod(request, o, done))
+  }
+
+  async restorePod(request: RestorePodRequest, limits: CallLimits = {}): Promise<RestorePodResponse__Output> {
+    return unary<RestorePodResponse__Output>(limits, (o, done) => this.#client.RestorePod(request, o, done))
   }
 
   async stop(id: string, limits: CallLimits = {}): Promise<void> {

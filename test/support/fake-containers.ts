@@ -10,6 +10,8 @@ import type {
   ExecResult,
 } from '../../src/container/types.ts'
 import { CodedError } from '../../src/core/errors.ts'
+import type { ProcessStreams, StreamedExecRequest, StreamsWanted } from '../../src/executor/types.ts'
+import { FakeProcessStreams } from './fake-process-streams.ts'
 
 export interface FakeContainerCall {
   readonly verb: Exclude<keyof Containers, 'get' | 'list'>
@@ -74,6 +76,9 @@ export class FakeContainers implements Containers {
   readonly views: ContainerView[] = []
   infoAnswer: ContainerInfo = {}
   execAnswer: ExecResult = { exitCode: 0, stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) }
+  /** The processes that exec and attach have handed out, the last one last; a test may make others. */
+  readonly processes: FakeProcessStreams[] = []
+  newProcess: (wanted: StreamsWanted) => FakeProcessStreams = (wanted) => new FakeProcessStreams(wanted)
   /** Awaited by all that is no mere view before it does anything; may throw. */
   inTheWay: (call: FakeContainerCall) => Promise<void> = async () => {}
 
@@ -178,6 +183,16 @@ export class FakeContainers implements Containers {
     return this.execAnswer
   }
 
+  async exec(id: string, request: StreamedExecRequest, signal: AbortSignal): Promise<ProcessStreams> {
+    await this.#record('exec', id, request, signal)
+    return this.#hand(request)
+  }
+
+  async attach(id: string, request: StreamsWanted, signal: AbortSignal): Promise<ProcessStreams> {
+    await this.#record('attach', id, request, signal)
+    return this.#hand(request)
+  }
+
   async reopenLog(id: string, signal: AbortSignal): Promise<void> {
     await this.#record('reopenLog', id, undefined, signal)
   }
@@ -188,6 +203,12 @@ export class FakeContainers implements Containers {
     signal: AbortSignal,
   ): Promise<void> {
     await this.#record('checkpoint', id, request, signal)
+  }
+
+  #hand(wanted: StreamsWanted): ProcessStreams {
+    const process = this.newProcess(wanted)
+    this.processes.push(process)
+    return process
   }
 
   async #record(

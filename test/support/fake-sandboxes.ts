@@ -1,9 +1,10 @@
+import { connect, type Socket } from 'node:net'
 import { CodedError } from '../../src/core/errors.ts'
 import type { LinuxContainerResources__Output } from '../../src/generated/runtime/v1/LinuxContainerResources.ts'
 import type { PodSandboxConfig, SandboxFilter, SandboxInfo, Sandboxes, SandboxView } from '../../src/sandbox/types.ts'
 
 export interface FakeCall {
-  readonly verb: 'run' | 'stop' | 'remove' | 'info' | 'updateResources'
+  readonly verb: 'run' | 'stop' | 'remove' | 'info' | 'updateResources' | 'connect'
   readonly subject: string
   readonly signal: AbortSignal
   readonly request?: unknown
@@ -104,6 +105,19 @@ export class FakeSandboxes implements Sandboxes {
     signal: AbortSignal,
   ): Promise<void> {
     await this.#record({ verb: 'updateResources', subject: id, signal, request })
+  }
+
+  /** To that port of this machine, where a test may listen. */
+  async connect(id: string, port: number, signal: AbortSignal): Promise<Socket> {
+    await this.#record({ verb: 'connect', subject: id, signal, request: port })
+    const socket = connect({ host: '127.0.0.1', port })
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve)
+      socket.once('error', (error) => {
+        reject(new CodedError('Unavailable', `connect to port ${port} of sandbox ${id}: ${error.message}`))
+      })
+    })
+    return socket
   }
 
   async #record(call: FakeCall): Promise<void> {

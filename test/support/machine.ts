@@ -143,7 +143,8 @@ async function files(dir: string): Promise<string[]> {
   const found = await Promise.all(
     places.map(async (place) => (await names(join(dir, place))).map((name) => `${place}/${name}`)),
   )
-  return found.flat()
+  // What newer ones of crun keep for themselves.
+  return found.flat().filter((path) => !/^state\/runtime\/[^/]+\/\./.test(path))
 }
 
 async function names(dir: string): Promise<string[]> {

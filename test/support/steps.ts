@@ -26,6 +26,7 @@ export const CREATE_STEPS: readonly string[] = [
   'createDirectories',
   'prepareLog',
   'writeCheckpoint',
+  'restoreFiles',
   'mountRootfs',
   'writeBundle',
   'createProcess',

@@ -5,16 +5,20 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { expect } from 'vitest'
+import { ContainerLogs } from '../../../src/executor/attach-logs.ts'
 import { ConmonExecutor } from '../../../src/executor/conmon-executor.ts'
 import { ExitWatch } from '../../../src/executor/exit-watch.ts'
 import type { ContainerIo, ContainerRecord } from '../../../src/executor/types.ts'
 import { cgroupMounts } from '../../../src/host/cgroup.ts'
+import { loadDescriptors } from '../../../src/host/descriptors.ts'
 import { loadLibc } from '../../../src/host/libc.ts'
 import { listPids, type ProcessIdentity, readBootId, readStat } from '../../../src/host/process.ts'
 import { Programs } from '../../../src/host/programs.ts'
+import { Relay } from '../../../src/host/relay.ts'
 
 export const RUNTIMES = ['/usr/bin/crun', '/usr/sbin/runc'].filter((path) => existsSync(path))
-const CGROUP_PARENT = '/sandboxerd-test-executor'
+/** Another's tests may run at the same time. */
+const CGROUP_PARENT = `/sandboxerd-test-executor-${process.pid}`
 const APPLETS = [
   'sh',
   'sleep',
@@ -30,6 +34,10 @@ const APPLETS = [
   'kill',
   'id',
   'ls',
+  'sha256sum',
+  'stty',
+  'tail',
+  'tee',
 ]
 const CAPABILITIES = ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_SETUID', 'CAP_SETGID', 'CAP_KILL', 'CAP_AUDIT_WRITE']
 /** PID 1 here reaps orphans after 1–2 s. */
@@ -56,6 +64,8 @@ export class ExecutorBench implements AsyncDisposable {
   readonly dir: string
   readonly programs = new Programs()
   readonly exits: ExitWatch
+  readonly logs = new ContainerLogs({ timeoutMs: 10_000 })
+  readonly relay = new Relay({ descriptors: loadDescriptors() })
   readonly executor: ConmonExecutor
   readonly bootId = readBootId()
   readonly signal = new AbortController().signal
@@ -68,8 +78,21 @@ export class ExecutorBench implements AsyncDisposable {
     const options = { directory: join(dir, 'exits'), bootId: this.bootId }
     this.exits = new ExitWatch(options, { logger: pino({ level: 'silent' }) })
     this.executor = new ConmonExecutor(
-      { conmonPath: '/usr/bin/conmon', exitsDir: join(dir, 'exits'), runtimeTimeoutMs: 30_000, bootId: this.bootId },
-      { libc: loadLibc(), programs: this.programs, exits: this.exits },
+      {
+        conmonPath: '/usr/bin/conmon',
+        exitsDir: join(dir, 'exits'),
+        runtimeTimeoutMs: 30_000,
+        bootId: this.bootId,
+        criuPath: '/usr/sbin/criu',
+      },
+      {
+        libc: loadLibc(),
+        programs: this.programs,
+        exits: this.exits,
+        logs: this.logs,
+        relay: this.relay,
+        descriptors: loadDescriptors(),
+      },
     )
   }
 
@@ -79,6 +102,11 @@ export class ExecutorBench implements AsyncDisposable {
     await copyFile('/bin/busybox', join(dir, 'rootfs/bin/busybox'))
     await Promise.all(APPLETS.map((name) => symlink('busybox', join(dir, 'rootfs/bin', name))))
     return new ExecutorBench(dir)
+  }
+
+  /** What a daemon has that was started after this one; to be closed. */
+  another(): ExecutorBench {
+    return new ExecutorBench(this.dir)
   }
 
   /** A container that was created, and not started. */
@@ -141,9 +169,16 @@ export class ExecutorBench implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.exits[Symbol.dispose]()
-    await this.programs[Symbol.asyncDispose]()
+    await this.close()
     await rm(this.dir, { recursive: true })
+  }
+
+  /** Ends what a daemon would, and leaves the containers alone. */
+  async close(): Promise<void> {
+    this.exits[Symbol.dispose]()
+    await this.logs[Symbol.asyncDispose]()
+    await this.programs[Symbol.asyncDispose]()
+    await this.relay[Symbol.asyncDispose]()
   }
 
   #remains(): string[] {

@@ -193,15 +193,38 @@ describe.each(RUNTIMES)('a container of %s', (runtime) => {
 
   it('is not checkpointed where that cannot be, and runs on', async () => {
     const container = await bench.started(runtime)
-    const imageDir = join(bench.dir, 'checkpoint')
-    const request = { imageDir, leaveRunning: true, timeoutMs: 20_000 }
-    const [outcome] = await Promise.allSettled([bench.executor.checkpoint(container.record, request, bench.signal)])
-    // Debian's crun is built without criu, and not every kernel suits criu.
-    if (outcome.status === 'rejected') {
-      const { code } = outcome.reason as { code: string }
-      expect(code).toBe(runtime.endsWith('crun') ? 'FailedPrecondition' : 'Internal')
+    const [imageDir, workDir] = [join(bench.dir, 'checkpoint'), join(bench.dir, 'work')]
+    const request = { imageDir, workDir, timeoutMs: 20_000 }
+    const attempt = async (): Promise<void> => {
+      await bench.executor.checkCheckpoints(runtime, 'checkpoint', bench.signal)
+      await bench.executor.checkpoint(container.record, request, bench.signal)
     }
+    const [outcome] = await Promise.allSettled([attempt()])
+    // Debian's crun is built without criu, and not every kernel suits criu.
+    if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'FailedPrecondition' })
+    else expect(runtime).toMatch(/runc$/)
     expect(isAlive(container.process, bench.bootId)).toBe(true)
-    await bench.programs.runOk('/bin/rm', ['-rf', imageDir], { timeoutMs: 5000 })
+    await bench.programs.runOk('/bin/rm', ['-rf', imageDir, workDir], { timeoutMs: 5000 })
+  })
+
+  it('stands still while it is frozen, and can be ended then', async () => {
+    const container = await bench.started(runtime, { args: ['sh', '-c', 'while :; do :; done'] })
+    const { executor, signal } = bench
+    const ticks = (): string =>
+      readFileSync(`/proc/${container.process.pid}/stat`, 'utf8').split(' ').slice(13, 15).join()
+    await expect.poll(ticks).not.toBe(ticks())
+    await executor.freeze(container.record, signal)
+    const before = ticks()
+    await executor.freeze(container.record, signal)
+    await sleep(100)
+    expect(ticks()).toBe(before)
+    await executor.thaw(container.record)
+    await executor.thaw(container.record)
+    await expect.poll(ticks).not.toBe(before)
+    await executor.freeze(container.record, signal)
+    await executor.delete(container.record, signal)
+    expect(isAlive(container.process, bench.bootId)).toBe(false)
+    await expect(executor.freeze(container.record, signal)).rejects.toMatchObject({ code: 'FailedPrecondition' })
+    await executor.thaw(container.record)
   })
 })

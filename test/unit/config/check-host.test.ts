@@ -105,6 +105,18 @@ describe('checkHost', () => {
     ])
   })
 
+  it('asks for the files of the streaming server', async () => {
+    const toml = `
+      [streaming]
+      tls_cert_file = "/none/cert.pem"
+      tls_key_file = "${dir}"
+      tls_client_ca_file = "${dir}/group"`
+    expect(await check(toml)).toEqual([
+      'streaming.tls_cert_file: /none/cert.pem does not exist',
+      `streaming.tls_key_file: ${dir} is not a file`,
+    ])
+  })
+
   it('refuses a directory below something that is none', async () => {
     expect(await check(`[cri]\nsocket = "${dir}/crun/x/cri.sock"`)).toEqual([
       `cri.socket: ${dir}/crun is not a directory`,

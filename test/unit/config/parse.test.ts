@@ -25,6 +25,18 @@ describe('parseConfig: defaults', () => {
       log: { level: 'info', format: 'json' },
       cri: { socket: '/run/sandboxerd/cri.sock', mode: 0o660, group: '' },
       sandboxer: { socket: '/run/sandboxerd/sandboxer.sock', mode: 0o660, group: '' },
+      streaming: {
+        address: '127.0.0.1',
+        port: 0,
+        tlsCertFile: '',
+        tlsKeyFile: '',
+        tlsClientCaFile: '',
+        baseUrl: '',
+        idleTimeoutMs: 14_400_000,
+        streamCreationTimeoutMs: 30_000,
+        maxSessions: 1000,
+        maxPending: 1000,
+      },
       runtimes: {
         crun: { runtime: '/usr/bin/crun', runtimeRoot: '/run/sandboxerd/runtime/crun', sandboxer: 'shim' },
         runc: { runtime: '/usr/sbin/runc', runtimeRoot: '/run/sandboxerd/runtime/runc', sandboxer: 'shim' },
@@ -52,6 +64,7 @@ describe('parseConfig: defaults', () => {
         certsDir: '',
         policy: '',
       },
+      checkpoint: { enabled: false, criu: '/usr/sbin/criu', timeoutMs: 600_000, maxBytes: 16 * 1024 ** 3 },
       stats: { minIntervalMs: 1000, writableLayerIntervalMs: 10_000 },
       timeouts: {
         runPodSandboxMs: 240_000,
@@ -143,6 +156,8 @@ describe('parseConfig: values', () => {
   })
 })
 
+const URL_PROBLEM = 'must be http://host[:port][/path] or https://host[:port][/path]'
+
 describe('parseConfig: problems of single keys', () => {
   it.each([
     ['root = "relative"', 'root: must be an absolute path'],
@@ -165,6 +180,12 @@ describe('parseConfig: problems of single keys', () => {
     ['[timeouts]\ncni = 86401', 'timeouts.cni: must be between 0.001 and 86400 seconds'],
     ['[timeouts]\ncni = nan', 'timeouts.cni: must be a number, not nan'],
     ['[timeouts]\ndrain = -1', 'timeouts.drain: must be 0 or between 0.001 and 86400 seconds'],
+    ['[streaming]\naddress = "localhost"', 'streaming.address: must be an IP address'],
+    ['[streaming]\naddress = "fe80::1%eth0"', 'streaming.address: must be an IP address'],
+    ['[streaming]\nport = 65536', 'streaming.port: must be a TCP port, or 0'],
+    ['[streaming]\nbase_url = "node:10350"', `streaming.base_url: ${URL_PROBLEM}`],
+    ['[streaming]\nbase_url = "http://a/?b"', `streaming.base_url: ${URL_PROBLEM}`],
+    ['[streaming]\nbase_url = "http://u:p@a"', `streaming.base_url: ${URL_PROBLEM}`],
     ['[debug]\nfailpoints = "yes"', 'debug.failpoints: must be a boolean, not a string'],
     ['[sandboxers.a]', 'sandboxers.a.address: is missing'],
     [
@@ -227,6 +248,8 @@ describe('parseConfig: problems of single keys', () => {
   })
 })
 
+const TLS = 'tls_cert_file = "/c"\ntls_key_file = "/k"'
+
 describe('parseConfig: problems between keys', () => {
   it.each([
     ['root = "/a"\nstate = "/a"', 'root: must not be the same directory as state'],
@@ -248,6 +271,28 @@ describe('parseConfig: problems between keys', () => {
     ],
   ])('%j → %s', (toml, problem) => {
     expect(problems(toml)).toEqual([expect.stringContaining(problem)])
+  })
+
+  it.each([
+    ['address = "10.0.0.1"', 'streaming.address: must be a loopback address without TLS'],
+    ['address = "::"\nbase_url = "http://node:1"', 'streaming.address: must be a loopback address without TLS'],
+    ['address = "::ffff:10.0.0.1"', 'streaming.address: must be a loopback address without TLS'],
+    [`address = "0.0.0.0"\n${TLS}`, 'streaming.base_url: must be given: clients cannot connect to 0.0.0.0'],
+    ['tls_cert_file = "/c"', 'streaming.tls_key_file: must be given with tls_cert_file'],
+    ['tls_key_file = "/k"', 'streaming.tls_cert_file: must be given with tls_key_file'],
+    ['tls_client_ca_file = "/a"', 'streaming.tls_client_ca_file: must not be given without tls_cert_file'],
+  ])('streaming: %j → %s', (toml, problem) => {
+    expect(problems(`[streaming]\n${toml}`)).toEqual([expect.stringContaining(problem)])
+  })
+
+  it.each([
+    'address = "127.1.2.3"',
+    'address = "::1"\nport = 10350',
+    'address = "::ffff:127.0.0.1"',
+    `address = "10.0.0.1"\n${TLS}`,
+    `address = "::"\nbase_url = "https://node:10350/streaming"\n${TLS}\ntls_client_ca_file = "/a"`,
+  ])('allows streaming at %j', (toml) => {
+    expect(problems(`[streaming]\n${toml}`)).toEqual([])
   })
 
   it('allows a state directory and a netns directory inside others where that breaks nothing', () => {

@@ -9,9 +9,11 @@ import type { NodeStatus } from '../../../src/cri/node-status.ts'
 import { runtimeService, servedContract } from '../../../src/cri/runtime-service.ts'
 import type { RuntimeServiceDefinition } from '../../../src/generated/runtime/v1/RuntimeService.ts'
 import { loadCri } from '../../../src/grpc/load.ts'
+import type { StreamUrls } from '../../../src/cri/streaming-handlers.ts'
 import { GrpcServer } from '../../../src/grpc/server.ts'
 import type { Stats } from '../../../src/stats/types.ts'
 import { FakeContainers } from '../../support/fake-containers.ts'
+import { FakePodCheckpoints } from '../../support/fake-pod-checkpoints.ts'
 import { FakeSandboxes } from '../../support/fake-sandboxes.ts'
 
 export const cri = loadCri().runtime.v1
@@ -27,6 +29,19 @@ export function fakeNode(changes: Partial<NodeStatus> = {}): NodeStatus {
     verbose: () => ({}),
     updatePodCidrs: () => {},
     ...changes,
+  }
+}
+
+/** URLs that say what they were asked for. */
+export class FakeStreamUrls implements StreamUrls {
+  readonly asked: unknown[] = []
+  execUrl = (...args: unknown[]): string => this.#url('exec', args)
+  attachUrl = (...args: unknown[]): string => this.#url('attach', args)
+  portForwardUrl = (...args: unknown[]): string => this.#url('portforward', args)
+
+  #url(kind: string, args: unknown[]): string {
+    this.asked.push([kind, ...args])
+    return `http://127.0.0.1:1/${kind}/${this.asked.length}`
   }
 }
 
@@ -48,23 +63,40 @@ export interface CriServer extends AsyncDisposable {
   readonly client: RuntimeClient
   readonly sandboxes: FakeSandboxes
   readonly containers: FakeContainers
+  readonly podCheckpoints: FakePodCheckpoints
+  readonly streamUrls: FakeStreamUrls
   readonly events: ContainerEvents
   readonly logLines: string[]
   readonly close: (drainMs: number) => Promise<void>
 }
 
 /** The CRI front on a socket of its own, above fake sandboxes and containers. */
-export async function startCri(node: NodeStatus = fakeNode()): Promise<CriServer> {
+export async function startCri(
+  node: NodeStatus = fakeNode(),
+  switches: { readonly checkpoints: boolean } = { checkpoints: true },
+): Promise<CriServer> {
   const directory = await mkdtemp(join(tmpdir(), 'sandboxerd-cri-'))
   const socketPath = join(directory, 'cri.sock')
   const logLines: string[] = []
   const logger = pino({ level: 'debug' }, { write: (line: string) => logLines.push(line) })
   const sandboxes = new FakeSandboxes()
   const containers = new FakeContainers()
+  const podCheckpoints = new FakePodCheckpoints()
+  const streamUrls = new FakeStreamUrls()
   const events = new ContainerEvents({ sandboxes, containers })
   const server = new GrpcServer({ socketPath, mode: 0o600, group: '' }, { logger })
   const wire = servedContract(cri.RuntimeService.service)
-  const deps = { sandboxes, containers, events, stats: NO_STATS, node, wire, logger }
+  const deps = {
+    sandboxes,
+    containers,
+    podCheckpoints: switches.checkpoints ? podCheckpoints : null,
+    streamUrls,
+    events,
+    stats: NO_STATS,
+    node,
+    wire,
+    logger,
+  }
   server.addService(wire, runtimeService({ runtimeVersion: '1.2.3', layersPath: '/layers' }, deps))
   await server.listen()
   const client = clientOf(socketPath)
@@ -73,6 +105,8 @@ export async function startCri(node: NodeStatus = fakeNode()): Promise<CriServer
     client,
     sandboxes,
     containers,
+    podCheckpoints,
+    streamUrls,
     events,
     logLines,
     close: (drainMs) => server.close(drainMs),

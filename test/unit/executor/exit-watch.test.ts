@@ -47,6 +47,16 @@ describe('ExitWatch', () => {
     expect(await exits.wait(watch('a', { process: running() }), signal)).toMatchObject({ code: 7, reason: 'Exited' })
   })
 
+  it('tells all who wait for the same, but not those who have given up', async () => {
+    const given = new AbortController()
+    const waits = [1, 2].map(() => exits.wait(watch('a', { process: running() }), signal))
+    const givenUp = exits.wait(watch('a', { process: running() }), given.signal)
+    given.abort(new Error('enough'))
+    await expect(givenUp).rejects.toThrow('enough')
+    await ends('a', 7)
+    expect((await Promise.all(waits)).map(({ code }) => code)).toEqual([7, 7])
+  })
+
   it('loses none of many ends that come while nobody listens', async () => {
     const ids = Array.from({ length: 1000 }, (_, index) => `id-${index}`)
     const waits = ids.map((id) => exits.wait(watch(id, { monitor: running() }), signal))
