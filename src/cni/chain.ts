@@ -1,7 +1,7 @@
 import { deadline } from '../core/deadline.ts'
 import { CodedError, errorCode, errorMessage } from '../core/errors.ts'
 import type { CniAttachment } from './attachment.ts'
-import { isPinnedNamespace } from '../host/namespace-file.ts'
+import { isPinnedNamespace } from '../host/kernel/namespace-file.ts'
 import { attachmentEnv, attachmentRequest, requestConfig } from './attachment.ts'
 import type { JsonObject, PluginConfig } from './network-config.ts'
 import type { CniCommand, PluginRunner } from './plugin.ts'

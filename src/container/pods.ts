@@ -1,6 +1,6 @@
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
 import type { OciRuntime } from '../executor/types.ts'
-import type { Owner } from '../host/kernel.ts'
+import type { Owner } from '../host/kernel/kernel.ts'
 
 /** What containers need to know of the sandbox that they are in. */
 export interface Pod {

@@ -1,4 +1,4 @@
-import type { Kernel } from '../host/kernel.ts'
+import type { Kernel } from '../host/kernel/kernel.ts'
 
 /** What an image says of users and groups; null where it says nothing. */
 export interface UserFiles {

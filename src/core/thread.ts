@@ -131,5 +131,5 @@ export function answerCalls(port: MessagePort, handle: (method: string, argument
 
 /** Threads run compiled code, also when their parent is run from source by the test runner. */
 function compiled(entry: URL): string {
-  return fileURLToPath(entry).replace(/\/(?:src|dist)\/([^/]+\/[^/]+)\.ts$/, '/dist/$1.js')
+  return fileURLToPath(entry).replace(/\/(?:src|dist)\/((?:[^/]+\/)+[^/]+)\.ts$/, '/dist/$1.js')
 }

@@ -1,7 +1,7 @@
 import type { Config } from '../config/config.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import type { Libc } from '../host/libc.ts'
-import type { Programs } from '../host/programs.ts'
+import type { Programs } from '../host/programs/programs.ts'
 import { ImageStore } from '../image/image-store.ts'
 import { pauseImageName } from '../image/pause-image.ts'
 import type { Logger } from '../telemetry/logger.ts'

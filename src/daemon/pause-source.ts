@@ -4,7 +4,7 @@ import type { PauseProgram } from '../controller/pause-container.ts'
 import { buildPauseRootfs } from '../controller/pause-rootfs.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import { CodedError } from '../core/errors.ts'
-import type { Kernel } from '../host/kernel.ts'
+import type { Kernel } from '../host/kernel/kernel.ts'
 import type { ImageStore } from '../image/image-store.ts'
 import { PauseImage } from '../image/pause-image.ts'
 

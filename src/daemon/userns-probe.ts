@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { CodedError, errorMessage } from '../core/errors.ts'
-import type { Kernel } from '../host/kernel.ts'
+import type { Kernel } from '../host/kernel/kernel.ts'
 
 /**
  * Tries what pods in user namespaces need of the kernel and of the file system of the image layers.

@@ -1,4 +1,4 @@
-import { missingAncestors, removeCgroupIfEmpty } from '../host/cgroup.ts'
+import { missingAncestors, removeCgroupIfEmpty } from '../host/cgroup/cgroup.ts'
 import { DEFAULT_CGROUP_PARENT } from '../oci/cgroups-path.ts'
 import type { ContainerRecord } from './types.ts'
 

@@ -2,8 +2,8 @@ import { access, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { sleep, waitFor } from '../core/deadline.ts'
 import { CodedError, errnoOf, errorCode, errorMessage } from '../core/errors.ts'
-import { readCgroupMode } from '../host/cgroup-mode.ts'
-import { CgroupMoves } from '../host/cgroup-moves.ts'
+import { readCgroupMode } from '../host/cgroup/cgroup-mode.ts'
+import { CgroupMoves } from '../host/cgroup/cgroup-moves.ts'
 import {
   cgroupMounts,
   freezeCgroup,
@@ -12,11 +12,11 @@ import {
   oomKills,
   removeCgroup,
   thawCgroup,
-} from '../host/cgroup.ts'
+} from '../host/cgroup/cgroup.ts'
 import type { Descriptors } from '../host/descriptors.ts'
 import { makeDirectory, readTextIfAny, removeFile, removeTree } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
-import { ExecError } from '../host/outcome.ts'
+import { ExecError } from '../host/programs/outcome.ts'
 import {
   cgroupsOf,
   commandLine,
@@ -26,19 +26,19 @@ import {
   type ProcessIdentity,
   signalProcess,
 } from '../host/process.ts'
-import type { Programs } from '../host/programs.ts'
-import type { Relay } from '../host/relay.ts'
+import type { Programs } from '../host/programs/programs.ts'
+import type { Relay } from '../host/relay/relay.ts'
 import { ociJson } from '../oci/json.ts'
 import type { Resources } from '../oci/spec.ts'
-import { Attachments } from './attach.ts'
-import type { ContainerLogs } from './attach-logs.ts'
+import { Attachments } from './attach/attachments.ts'
+import type { ContainerLogs } from './attach/logs.ts'
 import { cgroupDirectory, limitsDirectory } from './cgroup-directory.ts'
 import { CgroupParents } from './cgroup-parents.ts'
 import { Criu, criuErrors } from './criu.ts'
-import { Execs } from './exec.ts'
+import { Execs } from './exec/execs.ts'
 import type { ExitWatch } from './exit-watch.ts'
 import { readFeatures } from './features.ts'
-import { killLeftExecs } from './left-execs.ts'
+import { killLeftExecs } from './exec/left-execs.ts'
 import { prepareLog, reopenLog } from './log-file.ts'
 import {
   CONTAINER_PIDFILE,

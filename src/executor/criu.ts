@@ -1,8 +1,8 @@
 import { open } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
-import { DEFAULT_PATH } from '../host/outcome.ts'
-import type { Programs } from '../host/programs.ts'
+import { DEFAULT_PATH } from '../host/programs/outcome.ts'
+import type { Programs } from '../host/programs/programs.ts'
 
 const CHECK_MS = 30_000
 const LOG_TAIL_BYTES = 256 * 1024

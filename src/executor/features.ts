@@ -1,5 +1,5 @@
 import { CodedError } from '../core/errors.ts'
-import type { Programs } from '../host/programs.ts'
+import type { Programs } from '../host/programs/programs.ts'
 import type { RuntimeFeatures } from './types.ts'
 
 const TIMEOUT_MS = 10_000

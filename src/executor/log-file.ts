@@ -3,7 +3,7 @@ import { basename, dirname, join, relative } from 'node:path'
 import { deadline, sleep } from '../core/deadline.ts'
 import { CodedError } from '../core/errors.ts'
 import type { ProcessIdentity } from '../host/process.ts'
-import type { Programs } from '../host/programs.ts'
+import type { Programs } from '../host/programs/programs.ts'
 import { tellMonitor } from './control-fifo.ts'
 
 const TIMEOUT_MS = 10_000

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { SecurityProfile__Output } from '../generated/runtime/v1/SecurityProfile.ts'
-import { runOk } from '../host/run.ts'
+import { runOk } from '../host/programs/run.ts'
 import type { HostSecurityFacts } from '../host/security.ts'
 import { resolveSeccomp, seccompFilter } from '../oci/seccomp.ts'
 import { SeccompFilters } from '../oci/seccomp-cache.ts'

@@ -1,5 +1,5 @@
 import { CodedError } from '../core/errors.ts'
-import { expectSuccess, type RunProgram } from './outcome.ts'
+import { expectSuccess, type RunProgram } from './programs/outcome.ts'
 
 export interface HostPathRequest {
   readonly path: string

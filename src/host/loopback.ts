@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { abortReason, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
-import type { Kernel } from './kernel.ts'
+import type { Kernel } from './kernel/kernel.ts'
 
 export interface LoopbackRequest {
   /** Where the network namespace is pinned; null is the node's. */

@@ -2,8 +2,8 @@ import { opendir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errnoOf } from '../core/errors.ts'
 import { removeTree } from './files.ts'
-import type { RunProgram } from './outcome.ts'
-import { ExecError, expectSuccess } from './outcome.ts'
+import type { RunProgram } from './programs/outcome.ts'
+import { ExecError, expectSuccess } from './programs/outcome.ts'
 
 /** So many entries are removed faster by ourselves than a program is started. */
 const FEW_ENTRIES = 256

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import { nowNs } from '../core/now.ts'
-import type { RunProgram } from '../host/outcome.ts'
+import type { RunProgram } from '../host/programs/outcome.ts'
 import type { FilesystemUsage } from './types.ts'
 
 const MAX_AGE_MS = 10_000

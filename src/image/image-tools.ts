@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { CodedError, errorMessage } from '../core/errors.ts'
-import { ExecError, type RunProgram, type RunResult } from '../host/outcome.ts'
+import { ExecError, type RunProgram, type RunResult } from '../host/programs/outcome.ts'
 import { redactText, toolError } from './tool-errors.ts'
 
 export interface ImageToolsOptions {

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { CodedError, errnoOf } from '../core/errors.ts'
 import type { OwnedResource, ResourceKind } from '../core/resource.ts'
 import { makeDirectory } from '../host/files.ts'
-import type { Kernel } from '../host/kernel.ts'
-import { isPinnedNamespace } from '../host/namespace-file.ts'
+import type { Kernel } from '../host/kernel/kernel.ts'
+import { isPinnedNamespace } from '../host/kernel/namespace-file.ts'
 
 const PREFIX = 'sbx-'
 

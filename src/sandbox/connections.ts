@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import { deadline } from '../core/deadline.ts'
 import { CodedError, errorCode, errorMessage } from '../core/errors.ts'
-import type { Kernel } from '../host/kernel.ts'
+import type { Kernel } from '../host/kernel/kernel.ts'
 import { connectLoopback } from '../host/loopback.ts'
 import type { SandboxView } from './types.ts'
 

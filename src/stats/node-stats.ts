@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import { errorMessage } from '../core/errors.ts'
-import type { RunProgram } from '../host/outcome.ts'
+import type { RunProgram } from '../host/programs/outcome.ts'
 import { Collector, type SandboxAnswer } from './collector.ts'
 import { Memo } from './memo.ts'
 import type { Reader } from './reader.ts'

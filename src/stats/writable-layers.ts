@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import { sleep } from '../core/deadline.ts'
 import { errorCode, errorMessage } from '../core/errors.ts'
 import { nowNs } from '../core/now.ts'
-import type { RunProgram } from '../host/outcome.ts'
+import type { RunProgram } from '../host/programs/outcome.ts'
 
 const DU = '/usr/bin/du'
 /** So many directories in one run: a start costs more than a small directory. */

@@ -31,15 +31,3 @@ export interface PortForward {
   readonly streamCreationTimeoutMs: number
   readonly logger: Logger
 }
-
-/**
- * Serve a port-forward session until it has ended, which its signal tells; all that they have opened is closed then. Whoever
- * calls them sees to idle sessions, to pings, and destroys the session afterwards. What goes wrong with one connection
- * concerns its own streams only; what they throw ends the session and is logged.
- */
-export interface PortForwarders {
-  /** `portforward.k8s.io`: a pair of streams, `error` and `data`, for every connection (SPDY, also inside of WebSocket). */
-  spdy(session: SpdySession, forward: PortForward): Promise<void>
-  /** `v4.channel.k8s.io`: channels 2n (data) and 2n+1 (errors) for the n-th port; each begins with its port, little-endian. */
-  channels(session: ChannelSession, forward: PortForward): Promise<void>
-}

@@ -1,7 +1,7 @@
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { ChannelOptions } from './channel-connection.ts'
-import type { StatusFormat } from './status.ts'
+import type { ChannelOptions } from './websocket/channel-connection.ts'
+import type { StatusFormat } from './command/status.ts'
 import { TOKEN_PATTERN } from './tokens.ts'
 import type { StreamRequest } from './types.ts'
 

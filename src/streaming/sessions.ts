@@ -2,17 +2,18 @@ import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { CodedError, errorMessage } from '../core/errors.ts'
-import type { Carrier } from './carrier.ts'
-import { ChannelCommand } from './channel-command.ts'
-import { ChannelConnection } from './channel-connection.ts'
+import type { Carrier, PortForward } from './carrier.ts'
+import { ChannelCommand } from './command/channel-command.ts'
+import { ChannelConnection } from './websocket/channel-connection.ts'
 import { type Agreement, SPDY_COMMANDS, TUNNEL, WEBSOCKET_CHANNELS } from './handshake.ts'
-import { portForwarders } from './port-forward.ts'
-import { serveCommand } from './serve-command.ts'
+import { forwardChannels } from './port-forward/channels.ts'
+import { forwardStreams } from './port-forward/streams.ts'
+import { serveCommand } from './command/serve-command.ts'
 import { watchSession } from './session-watch.ts'
 import { SpdyConnection } from './spdy/connection.ts'
-import { COMMAND_STREAMS, SpdyCommand } from './spdy-command.ts'
+import { COMMAND_STREAMS, SpdyCommand } from './command/spdy-command.ts'
 import type { StreamingDeps, StreamRequest } from './types.ts'
-import { webSocketDuplex } from './web-socket-duplex.ts'
+import { webSocketDuplex } from './websocket/web-socket-duplex.ts'
 
 export interface SessionsOptions {
   readonly maxSessions: number
@@ -91,7 +92,7 @@ export class Sessions implements AsyncDisposable {
     const version = SPDY_COMMANDS[protocol]
     const maxStreams = version ? COMMAND_STREAMS : FORWARD_STREAMS
     const session = new SpdyConnection(socket, head, { ...SPDY, maxStreams })
-    if (stream.kind === 'portforward') return this.#forward(session, stream, portForwarders.spdy)
+    if (stream.kind === 'portforward') return this.#forward(session, stream, forwardStreams)
     if (!version) throw new CodedError('Internal', `serve ${stream.kind}: it has no protocol ${protocol}`)
     await this.#watched(session, async (signal) => {
       const { streamCreationTimeoutMs } = this.#options
@@ -105,12 +106,12 @@ export class Sessions implements AsyncDisposable {
     if (stream.kind === 'portforward' && protocol === TUNNEL) {
       const options = { ...SPDY, maxStreams: FORWARD_STREAMS }
       const tunnel = new SpdyConnection(webSocketDuplex(socket), Buffer.alloc(0), options)
-      return this.#forward(tunnel, stream, portForwarders.spdy)
+      return this.#forward(tunnel, stream, forwardStreams)
     }
     const version = WEBSOCKET_CHANNELS[protocol]
     if (!version) throw new CodedError('Internal', `serve ${stream.kind}: it has no protocol ${protocol}`)
     const session = new ChannelConnection(socket, version)
-    if (stream.kind === 'portforward') return this.#forward(session, stream, portForwarders.channels)
+    if (stream.kind === 'portforward') return this.#forward(session, stream, forwardChannels)
     await this.#watched(session, async (signal) => {
       const command = new ChannelCommand(session, { request: stream.request, status: version.status, signal })
       await serveCommand(command, stream, this.#deps)
@@ -120,7 +121,7 @@ export class Sessions implements AsyncDisposable {
   async #forward<T extends Carrier>(
     session: T,
     { sandboxId, ports }: Extract<StreamRequest, { kind: 'portforward' }>,
-    serve: (session: T, forward: Parameters<(typeof portForwarders)['spdy']>[1]) => Promise<void>,
+    serve: (session: T, forward: PortForward) => Promise<void>,
   ): Promise<void> {
     const { sandboxes, logger } = this.#deps
     await this.#watched(session, async (signal) => {

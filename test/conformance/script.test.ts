@@ -2,7 +2,7 @@ import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { run } from '../../src/host/run.ts'
+import { run } from '../../src/host/programs/run.ts'
 import { sharedDaemon } from '../support/daemon.ts'
 
 const SCRIPT = fileURLToPath(new URL('../../scripts/conformance.sh', import.meta.url))

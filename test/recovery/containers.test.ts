@@ -82,7 +82,9 @@ describe('kill -9 of a daemon with containers', () => {
     await daemon.restart()
     await expect(running).rejects.toThrow()
     // Nobody waits for the old one any more.
-    expect(await daemon.client.containers.shell(id, 'ps -o args | grep -c "[s]leep 991" || echo again')).toBe('0\nagain')
+    expect(await daemon.client.containers.shell(id, 'ps -o args | grep -c "[s]leep 991" || echo again')).toBe(
+      '0\nagain',
+    )
     await daemon.removeListed()
   })
 })

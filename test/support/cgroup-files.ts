@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { cgroupMounts } from '../../src/host/cgroup.ts'
+import { cgroupMounts } from '../../src/host/cgroup/cgroup.ts'
 
 /** The first of some files of a process's cgroup that is there: cgroup v1 and v2 name things differently. */
 export function cgroupFile(pid: number, ...names: readonly string[]): string {

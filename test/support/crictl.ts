@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
-import { runOk } from '../../src/host/run.ts'
+import { runOk } from '../../src/host/programs/run.ts'
 import type { TestDaemon } from './daemon.ts'
 import { onPath } from './on-path.ts'
 

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import { Kernel } from '../../src/host/kernel.ts'
+import { Kernel } from '../../src/host/kernel/kernel.ts'
 import { connectLoopback } from '../../src/host/loopback.ts'
 import type { StreamsWanted } from '../../src/executor/types.ts'
 import type { TestDaemon } from './daemon.ts'

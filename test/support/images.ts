@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { arch, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import { runOk } from '../../src/host/run.ts'
+import { runOk } from '../../src/host/programs/run.ts'
 import { besideRegistry, type Registry, REGISTRY_USER } from './registry.ts'
 import { tar, type TarEntry } from './tar.ts'
 

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import { commandLine, listPids } from '../../src/host/process.ts'
-import { cgroupMounts } from '../../src/host/cgroup.ts'
-import { runOk } from '../../src/host/run.ts'
+import { cgroupMounts } from '../../src/host/cgroup/cgroup.ts'
+import { runOk } from '../../src/host/programs/run.ts'
 
 /** What a daemon under test may leave something on. */
 export interface Traces {

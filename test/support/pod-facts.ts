@@ -1,6 +1,6 @@
 import { readFileSync, readlinkSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { runOk } from '../../src/host/run.ts'
+import { runOk } from '../../src/host/programs/run.ts'
 
 /** What the kernel shows of a process. */
 export interface ProcessFacts {

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { runOk } from '../../src/host/run.ts'
+import { runOk } from '../../src/host/programs/run.ts'
 
 /** Debian's package of the same name. */
 const PROGRAM = '/usr/bin/docker-registry'

@@ -1,5 +1,5 @@
 import type { OwnedResource, ResourceKind } from '../../core/resource.ts'
-import type { Kernel, OverlayRequest } from '../../host/kernel.ts'
+import type { Kernel, OverlayRequest } from '../../host/kernel/kernel.ts'
 import { type StateMountRecord, StateMounts } from '../../lifecycle/state-mounts.ts'
 import { type ContainerRoots, containersDir } from '../paths.ts'
 

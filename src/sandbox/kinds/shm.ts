@@ -1,5 +1,5 @@
 import type { OwnedResource, ResourceKind } from '../../core/resource.ts'
-import type { Kernel, Owner } from '../../host/kernel.ts'
+import type { Kernel, Owner } from '../../host/kernel/kernel.ts'
 import { type SandboxRoots, sandboxesDir } from '../paths.ts'
 import { type StateMountRecord, StateMounts } from '../../lifecycle/state-mounts.ts'
 

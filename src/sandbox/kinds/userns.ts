@@ -1,6 +1,6 @@
 import type { OwnedResource, ResourceKind } from '../../core/resource.ts'
-import type { Kernel } from '../../host/kernel.ts'
-import { isPinnedNamespace } from '../../host/namespace-file.ts'
+import type { Kernel } from '../../host/kernel/kernel.ts'
+import { isPinnedNamespace } from '../../host/kernel/namespace-file.ts'
 import type { UserMappings } from '../../oci/user-namespace.ts'
 import { type SandboxRoots, sandboxesDir } from '../paths.ts'
 import { type StateMountRecord, StateMounts } from '../../lifecycle/state-mounts.ts'

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { runOk } from '../../../src/host/run.ts'
+import { runOk } from '../../../src/host/programs/run.ts'
 import { sharedDaemon } from '../../support/daemon.ts'
 import { busyboxLayer } from '../../support/images.ts'
 import { inside } from '../../support/pod-facts.ts'

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { CgroupParents } from '../../../src/executor/cgroup-parents.ts'
 import type { ContainerRecord } from '../../../src/executor/types.ts'
-import { cgroupMounts } from '../../../src/host/cgroup.ts'
+import { cgroupMounts } from '../../../src/host/cgroup/cgroup.ts'
 
 const parent = `/sbt-parents-${process.pid}`
 const mounts = cgroupMounts()

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import { ContainerLogs } from '../../../src/executor/attach-logs.ts'
+import { ContainerLogs } from '../../../src/executor/attach/logs.ts'
 import { loadLibc, MNT_DETACH } from '../../../src/host/libc.ts'
 
 /** Lets whoever opens a file wait until it is disposed of: a file system of which the server never answers. */

@@ -12,7 +12,7 @@ import { promisify } from 'node:util'
 import koffi from 'koffi'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { AGAIN, loadDescriptors } from '../../../src/host/descriptors.ts'
-import { Relay, type Terminal } from '../../../src/host/relay.ts'
+import { Relay, type Terminal } from '../../../src/host/relay/relay.ts'
 
 const descriptors = loadDescriptors()
 const lib = koffi.load(null)

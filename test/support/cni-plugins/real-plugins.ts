@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { runOk } from '../../../src/host/run.ts'
+import { runOk } from '../../../src/host/programs/run.ts'
 
 const PLUGIN_DIR = '/usr/lib/cni'
 const PLUGINS = ['bridge', 'host-local', 'portmap']

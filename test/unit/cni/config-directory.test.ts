@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { configFingerprint, loadConfigs } from '../../../src/cni/config-directory.ts'
-import { runOk } from '../../../src/host/run.ts'
+import { runOk } from '../../../src/host/programs/run.ts'
 import { containing } from '../../support/cni-plugins/containing.ts'
 
 const network = (name: string, more: object = {}) =>

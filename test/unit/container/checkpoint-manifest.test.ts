@@ -9,7 +9,7 @@ import {
   matchContainers,
   type PodManifest,
   readManifest,
-} from '../../../src/container/checkpoint-manifest.ts'
+} from '../../../src/container/checkpoint/manifest.ts'
 import type { ContainerConfig, ContainerMetadata } from '../../../src/container/types.ts'
 import { Sealer } from '../../../src/core/seal.ts'
 import { containerConfig } from '../../support/fake-containers.ts'

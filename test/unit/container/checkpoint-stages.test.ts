@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { CheckpointStages, PARTIAL_SUFFIX } from '../../../src/container/checkpoint-stages.ts'
+import { CheckpointStages, PARTIAL_SUFFIX } from '../../../src/container/checkpoint/stages.ts'
 import { CodedError } from '../../../src/core/errors.ts'
 import type { ContainerRecord } from '../../../src/executor/types.ts'
 

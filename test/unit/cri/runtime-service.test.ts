@@ -308,7 +308,7 @@ describe('the contract', () => {
   it.each(unary.map(([name]) => name as 'Exec'))('has an answer to %s', async (method) => {
     const code = await ask(server.client, method, {}).then(
       () => status.OK,
-      (error: ServiceError) => error.code,
+      (error: unknown) => (error as ServiceError).code,
     )
     expect(code).not.toBe(status.UNIMPLEMENTED)
   })

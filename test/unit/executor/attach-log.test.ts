@@ -3,8 +3,8 @@ import { appendFile, mkdir, mkdtemp, rename, rm, symlink, truncate, writeFile } 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { LogCursor } from '../../../src/executor/attach-cursor.ts'
-import { FollowedLog } from '../../../src/executor/attach-log.ts'
+import type { LogCursor } from '../../../src/executor/attach/log-cursor.ts'
+import { FollowedLog } from '../../../src/executor/attach/log.ts'
 import { O_PATH } from '../../../src/host/libc.ts'
 
 const line = (text: string, stream = 'stdout'): string => `2026-11-21T09:22:03.123456789+00:00 ${stream} F ${text}\n`

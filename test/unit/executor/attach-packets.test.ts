@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Packets, SocketOutput } from '../../../src/executor/attach-packets.ts'
-import type { OutputName } from '../../../src/executor/attach-records.ts'
+import { Packets, SocketOutput } from '../../../src/executor/attach/packets.ts'
+import type { OutputName } from '../../../src/executor/attach/records.ts'
 
 function framed(kind: number, bytes: Uint8Array): Buffer {
   const header = Buffer.alloc(5)

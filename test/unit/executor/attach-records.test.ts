@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { LogRecords, type OutputName } from '../../../src/executor/attach-records.ts'
+import { LogRecords, type OutputName } from '../../../src/executor/attach/records.ts'
 
 const TIME = '2026-11-21T09:22:03.123456789+00:00'
 

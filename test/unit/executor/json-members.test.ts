@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { jsonMembers, jsonObject } from '../../../src/executor/json-members.ts'
+import { jsonMembers, jsonObject } from '../../../src/executor/exec/json-members.ts'
 
 describe('jsonMembers', () => {
   it('keeps numbers that JSON.parse would change', () => {

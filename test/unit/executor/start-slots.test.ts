@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { StartSlots } from '../../../src/executor/start-slots.ts'
+import { StartSlots } from '../../../src/executor/exec/start-slots.ts'
 
 const never = new AbortController().signal
 

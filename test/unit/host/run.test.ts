@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { errnoOf } from '../../../src/core/errors.ts'
 import { loadLibc } from '../../../src/host/libc.ts'
-import { ExecError, type RunProgram } from '../../../src/host/outcome.ts'
-import { Programs } from '../../../src/host/programs.ts'
-import { run } from '../../../src/host/run.ts'
-import { spawnRun } from '../../../src/host/spawn-run.ts'
+import { ExecError, type RunProgram } from '../../../src/host/programs/outcome.ts'
+import { Programs } from '../../../src/host/programs/programs.ts'
+import { run } from '../../../src/host/programs/run.ts'
+import { spawnRun } from '../../../src/host/programs/spawn-run.ts'
 
 const libc = loadLibc()
 const programs = new Programs()

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { readCgroupMode } from '../../../src/host/cgroup-mode.ts'
+import { readCgroupMode } from '../../../src/host/cgroup/cgroup-mode.ts'
 import { capabilityNames, readHostSecurity } from '../../../src/host/security.ts'
 
 describe('capabilityNames', () => {

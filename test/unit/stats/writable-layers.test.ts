@@ -1,7 +1,7 @@
 import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
 import { CodedError } from '../../../src/core/errors.ts'
-import type { RunProgram, RunResult } from '../../../src/host/outcome.ts'
+import type { RunProgram, RunResult } from '../../../src/host/programs/outcome.ts'
 import { WritableLayers } from '../../../src/stats/writable-layers.ts'
 
 const never = new AbortController().signal

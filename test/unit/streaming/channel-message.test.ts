@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { decodeMessage, encodeMessage } from '../../../src/streaming/channel-message.ts'
+import { decodeMessage, encodeMessage } from '../../../src/streaming/websocket/channel-message.ts'
 
 const codec = fc.constantFrom('binary' as const, 'base64' as const)
 

@@ -64,7 +64,7 @@ describe('a WebSocket client', () => {
     socket.send(`0${Buffer.from('typed').toString('base64')}`)
     expect(String((await once(process.stdin ?? socket, 'data'))[0])).toBe('typed')
     const received: string[] = []
-    socket.on('message', (data: Buffer, isBinary) => received.push(`${isBinary} ${data}`))
+    socket.on('message', (data: Buffer, isBinary) => received.push(`${isBinary} ${data.toString()}`))
     process.stdout?.write(Buffer.of(0, 255, 10))
     process.exit(0)
     await closeCode(socket)
@@ -125,7 +125,7 @@ describe('a SPDY client', () => {
     const errors = session.open({ streamtype: 'error' })
     session.open({ streamtype: 'stdin' })
     expect(JSON.parse(await text(errors))).toMatchObject({
-      message: expect.stringContaining('wait for the streams of the client: no end after 200 ms'),
+      message: expect.stringContaining('wait for the streams of the client: no end after 200 ms') as string,
     })
     await ended(session)
     expect(fixture.containers.calls).toEqual([])

@@ -148,7 +148,7 @@ describe.each([SPDY, WEBSOCKET])('a remote command over $transport', (options) =
   it('ends when it has been idle, and says so', async () => {
     const client = await exec(options, EXEC, { idleTimeoutMs: 60, pingIntervalMs: 5 })
     const process = await fixture.process()
-    expect(await client.status).toMatchObject({ message: expect.stringContaining('idle for 60 ms') })
+    expect(await client.status).toMatchObject({ message: expect.stringContaining('idle for 60 ms') as string })
     await process.disposed
   })
 
@@ -186,7 +186,7 @@ describe.each([SPDY, WEBSOCKET])('a remote command over $transport', (options) =
     for (let at = 0; at < 40; at += 1) client.stdin?.write(randomBytes(500_000))
     await sleep(200)
     isRefused()
-    expect(await client.status).toMatchObject({ message: expect.stringContaining('it does not run') })
+    expect(await client.status).toMatchObject({ message: expect.stringContaining('it does not run') as string })
     await client.close()
     await until(() => fixture.logLines.some((line) => line.includes('session ended')))
     expect(fixture.logLines.filter((line) => line.includes('session broke off'))).toEqual([])
@@ -214,7 +214,7 @@ describe.each([SPDY, WEBSOCKET])('a remote command over $transport', (options) =
     const process = await fixture.process()
     process.stdout?.write('half')
     process.fail(new CodedError('Internal', 'wait for the command: the relay has died'))
-    expect(await client.status).toMatchObject({ message: expect.stringContaining('the relay has died') })
+    expect(await client.status).toMatchObject({ message: expect.stringContaining('the relay has died') as string })
     await process.disposed
   })
 
@@ -222,7 +222,7 @@ describe.each([SPDY, WEBSOCKET])('a remote command over $transport', (options) =
     const client = await exec(options)
     const process = await fixture.process()
     process.stdout?.destroy(new Error('read EIO'))
-    expect(await client.status).toMatchObject({ message: expect.stringContaining('read EIO') })
+    expect(await client.status).toMatchObject({ message: expect.stringContaining('read EIO') as string })
   })
 
   it('holds back a process whose client does not read, and loses nothing', async () => {
@@ -266,7 +266,7 @@ describe.each([SPDY, WEBSOCKET])('a remote command over $transport', (options) =
       })
     }
     process.stdout?.write('meanwhile')
-    const { value } = await (client.stdout ?? Readable.from([]))[Symbol.asyncIterator]().next()
+    const { value } = (await (client.stdout ?? Readable.from([]))[Symbol.asyncIterator]().next()) as { value: Buffer }
     expect(String(value)).toBe('meanwhile')
     let before = -1
     while (before !== taken) {

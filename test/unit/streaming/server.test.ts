@@ -177,7 +177,7 @@ describe('the limits', () => {
     await Promise.all([ended, process.disposed])
     expect(await client.status).toMatchObject({
       reason: 'InternalError',
-      message: expect.stringContaining('shut down'),
+      message: expect.stringContaining('shut down') as string,
     })
     await expect(send(url, SPDY_HEADERS)).rejects.toThrow('ECONNREFUSED')
   })
@@ -204,7 +204,10 @@ describe('StreamingServer.listen', () => {
   it('says what is wrong with the address', async () => {
     const port = Number(new URL(await start()).port)
     const again = startStreaming({ port })
-    await expect(again).rejects.toMatchObject({ code: 'Unavailable', message: expect.stringContaining('EADDRINUSE') })
+    await expect(again).rejects.toMatchObject({
+      code: 'Unavailable',
+      message: expect.stringContaining('EADDRINUSE') as string,
+    })
   })
 
   it('says what is wrong with the TLS files', async () => {
@@ -212,7 +215,7 @@ describe('StreamingServer.listen', () => {
     const broken = { tlsCertFile: `${TLS_DIR}/cert.pem`, tlsKeyFile: `${TLS_DIR}/cert.pem` }
     await expect(startStreaming(broken)).rejects.toMatchObject({ code: 'FailedPrecondition' })
     await expect(startStreaming({ ...broken, tlsKeyFile: '/none' })).rejects.toMatchObject({
-      message: expect.stringContaining('/none'),
+      message: expect.stringContaining('/none') as string,
     })
   })
 })

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { CodedError } from '../../../src/core/errors.ts'
-import { encodeStatus } from '../../../src/streaming/status.ts'
+import { encodeStatus } from '../../../src/streaming/command/status.ts'
 
 const json = (outcome: Parameters<typeof encodeStatus>[1]): unknown => JSON.parse(String(encodeStatus('json', outcome)))
 

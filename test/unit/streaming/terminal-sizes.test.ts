@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { PassThrough } from 'node:stream'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { TerminalSizes } from '../../../src/streaming/terminal-sizes.ts'
+import { TerminalSizes } from '../../../src/streaming/command/terminal-sizes.ts'
 import { until } from './streaming-fixture.ts'
 
 function sizes() {

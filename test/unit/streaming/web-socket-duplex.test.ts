@@ -6,9 +6,9 @@ import { buffer } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
-import { forwardStreams } from '../../../src/streaming/port-forward-streams.ts'
+import { forwardStreams } from '../../../src/streaming/port-forward/streams.ts'
 import { SpdyConnection } from '../../../src/streaming/spdy/connection.ts'
-import { webSocketDuplex } from '../../../src/streaming/web-socket-duplex.ts'
+import { webSocketDuplex } from '../../../src/streaming/websocket/web-socket-duplex.ts'
 import { echo, FakePod } from '../../support/forwarded.ts'
 
 const MIB = 1024 * 1024

@@ -1,0 +1,85 @@
+import { type Readable, Writable } from 'node:stream'
+import { callbackify } from 'node:util'
+import { CodedError } from '../../core/errors.ts'
+import type { AttachSocket } from './socket.ts'
+import { tellMonitor } from '../control-fifo.ts'
+import type { ContainerRecord, ExitStatus, ProcessStreams, TerminalSize } from '../types.ts'
+
+/** Newer monitors take no size that is larger. */
+const MAX_SIZE = 1000
+
+/** The streams of a container's output, and what ends them once everything that was printed can be read. */
+export interface AttachedOutput {
+  readonly stdout: Readable | null
+  readonly stderr: Readable | null
+  end(): void
+}
+
+export interface SessionParts {
+  readonly record: ContainerRecord
+  readonly terminal: boolean
+  readonly output: AttachedOutput
+  /** Where the client's input goes; null when it has none. */
+  readonly input: AttachSocket | null
+  readonly wait: (signal: AbortSignal) => Promise<ExitStatus>
+  /** Called once, when the session is over. */
+  readonly release: () => void
+}
+
+/** One client of a container's first process. */
+export class AttachSession implements ProcessStreams {
+  readonly stdin: Writable | null
+  readonly stdout: Readable | null
+  readonly stderr: Readable | null
+  readonly ended: Promise<number>
+  readonly #parts: SessionParts
+  readonly #end = new AbortController()
+  #closing: Promise<void> | undefined
+
+  constructor(parts: SessionParts) {
+    const { output, input, wait } = parts
+    this.#parts = parts
+    this.stdin = input && inputTo(input)
+    this.stdout = output.stdout
+    this.stderr = output.stderr
+    this.ended = wait(this.#end.signal).then(({ code }) => {
+      output.end()
+      return code
+    })
+    // Whoever is interested in it has it from us.
+    this.ended.catch(() => undefined)
+  }
+
+  resize({ width, height }: TerminalSize): void {
+    if (!this.#parts.terminal || width <= 0 || height <= 0) return
+    tellMonitor(this.#parts.record.bundleDir, [1, Math.min(height, MAX_SIZE), Math.min(width, MAX_SIZE)])
+  }
+
+  /** Gives the streams up; `ended` is rejected unless the process has ended. The container goes on. */
+  async close(why: Error): Promise<void> {
+    this.#closing ??= this.#close(why)
+    return this.#closing
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close(new CodedError('Canceled', `attach to container ${this.#parts.record.id}: given up`))
+  }
+
+  async #close(why: Error): Promise<void> {
+    this.#end.abort(why)
+    for (const stream of [this.stdin, this.stdout, this.stderr]) stream?.destroy()
+    try {
+      await this.#parts.input?.endInput()
+    } finally {
+      this.#parts.release()
+    }
+  }
+}
+
+function inputTo(socket: AttachSocket): Writable {
+  const write = callbackify((chunk: Buffer) => socket.write(chunk))
+  return new Writable({
+    write: (chunk: Buffer, _encoding, done) => write(chunk, done),
+    final: callbackify(() => socket.endInput()),
+  })
+}

@@ -1,0 +1,173 @@
+import { readFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { deadline } from '../../core/deadline.ts'
+import { CodedError, errnoOf } from '../../core/errors.ts'
+import type { ExecProgram } from '../../host/programs/exec-program.ts'
+import { type ExecDeps, startOnPipes, startOnTerminal } from './streams.ts'
+import { jsonMembers, jsonObject } from './json-members.ts'
+import { type ExecFiles, execFiles } from './left-execs.ts'
+import { runtimeMessage } from '../runtime-message.ts'
+import { StartSlots } from './start-slots.ts'
+import type { ContainerRecord, ExecOutput, ExecRequest, ProcessStreams, StreamedExecRequest } from '../types.ts'
+
+/** Each costs some milliseconds of a processor and some megabytes, whatever the command does. */
+const STARTS = 16
+const START_MS = 1000
+/** setTimeout's longest; longer ones would be over at once. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1
+const SHOWN_COMMAND = 120
+
+interface CommandProgram extends ExecProgram {
+  /** Where the runtime hands the terminal over. */
+  readonly socketPath?: string
+}
+
+/** Runs commands in containers. */
+export class Execs {
+  readonly #conmonPath: string
+  readonly #deps: ExecDeps
+  readonly #slots = new StartSlots({ count: STARTS, holdMs: START_MS })
+  #lastKey = 0
+
+  constructor(options: { readonly conmonPath: string }, deps: ExecDeps) {
+    this.#conmonPath = options.conmonPath
+    this.#deps = deps
+  }
+
+  /** See `ConmonExecutor.execSync`. @throws CodedError `FailedPrecondition` when there is no bundle. */
+  async run(
+    record: ContainerRecord,
+    request: ExecRequest,
+    isRunning: () => Promise<boolean>,
+    signal: AbortSignal,
+  ): Promise<ExecOutput> {
+    const what = describe(record, request)
+    using limit = timeLimit(what, request.timeoutMs, signal)
+    using _slot = await this.#slots.take(limit.signal)
+    const program = await this.#program(record, request.command, false)
+    const { maxOutputBytes } = request
+    const { started, exitCode, ...output } = await this.#deps.programs.exec(
+      { ...program, maxOutputBytes },
+      limit.signal,
+    )
+    const [stdout, stderr] = [toBuffer(output.stdout), toBuffer(output.stderr)]
+    if (!started) throw await notStarted(what, { exitCode, stderr }, isRunning)
+    return { exitCode, stdout, stderr }
+  }
+
+  /** See `ConmonExecutor.exec`. */
+  async stream(
+    record: ContainerRecord,
+    request: StreamedExecRequest,
+    isRunning: () => Promise<boolean>,
+    signal: AbortSignal,
+  ): Promise<ProcessStreams> {
+    const what = describe(record, request)
+    const slot = await this.#slots.take(signal)
+    try {
+      const { socketPath, ...program } = await this.#program(record, request.command, request.terminal)
+      const explain = (exitCode: number, stderr: Buffer): Promise<Error> =>
+        notStarted(what, { exitCode, stderr }, isRunning)
+      const command = { what, program, wanted: request, explain, slot }
+      if (socketPath === undefined) return startOnPipes(command, this.#deps, signal)
+      return await startOnTerminal(command, socketPath, this.#deps, signal)
+    } catch (error) {
+      slot[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  async #program(record: ContainerRecord, command: readonly string[], terminal: boolean): Promise<CommandProgram> {
+    const { bundleDir } = record
+    const process = await containerProcess(record)
+    const files = execFiles(bundleDir, ++this.#lastKey)
+    process.delete('consoleSize')
+    if (terminal) process.set('env', withTerm(process.get('env')))
+    const members = [...process, ['terminal', String(terminal)], ['args', JSON.stringify(command)]] as const
+    return {
+      // From the working directory: an absolute path can be too long for a socket's.
+      ...this.#commandLine(record, files, terminal ? basename(files.socket) : undefined),
+      cwd: bundleDir,
+      input: { path: files.process, text: jsonObject(new Map(members)) },
+      pidPath: files.pid,
+      oomScoreAdj: Number(process.get('oomScoreAdj') ?? 0),
+      ...(terminal ? { socketPath: files.socket } : {}),
+    }
+  }
+
+  /**
+   * crun ends with its command. runc copies the output, and waits for whoever the command left holding that; with
+   * `--detach` it does not, and conmon passes the exit code on in its place.
+   */
+  #commandLine(
+    { id, runtime }: ContainerRecord,
+    files: ExecFiles,
+    socket: string | undefined,
+  ): { file: string; args: string[] } {
+    if (basename(runtime.path) === 'crun') {
+      // Why there is no command is otherwise said on its terminal alone.
+      const log = socket === undefined ? [] : ['--log', '/proc/self/fd/2']
+      const args = [...log, '--root', runtime.root, 'exec', '--process', files.process, '--pid-file', files.pid]
+      if (socket !== undefined) args.push('--console-socket', socket)
+      return { file: runtime.path, args: [...args, id] }
+    }
+    const args = ['--api-version', '1', '--sync', '--exec', '--exec-process-spec', files.process]
+    args.push('--cid', id, '--cuuid', basename(files.process), '--container-pidfile', files.pid)
+    args.push('--runtime', runtime.path, '--runtime-arg', `--root=${runtime.root}`)
+    if (socket !== undefined) args.push('--runtime-opt', `--console-socket=${socket}`)
+    args.push('--log-path', 'passthrough', '--log-level', 'error')
+    return { file: this.#conmonPath, args }
+  }
+}
+
+function describe(record: ContainerRecord, { command }: { readonly command: readonly string[] }): string {
+  return `exec ${shown(command)} in container ${record.id}`
+}
+
+async function containerProcess(record: ContainerRecord): Promise<Map<string, string>> {
+  let config: string
+  try {
+    config = await readFile(join(record.bundleDir, 'config.json'), 'utf8')
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
+    throw new CodedError('FailedPrecondition', `exec in container ${record.id}: it has no bundle`, { cause: error })
+  }
+  return jsonMembers(jsonMembers(config).get('process') ?? '{}')
+}
+
+/** What every terminal emulator understands, unless the container says otherwise. */
+function withTerm(env: string | undefined): string {
+  const variables = JSON.parse(env ?? '[]') as string[]
+  const hasTerm = variables.some((variable) => variable.startsWith('TERM='))
+  return JSON.stringify(hasTerm ? variables : [...variables, 'TERM=xterm'])
+}
+
+function timeLimit(
+  what: string,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Disposable & { readonly signal: AbortSignal } {
+  if (timeoutMs === 0) return { signal, [Symbol.dispose]: () => undefined }
+  return deadline(`${what}: timeout`, Math.min(timeoutMs, MAX_TIMEOUT_MS), signal)
+}
+
+/** Whether the container ended before the command could begin decides whose fault it is. */
+async function notStarted(
+  what: string,
+  ending: { readonly exitCode: number; readonly stderr: Buffer },
+  isRunning: () => Promise<boolean>,
+): Promise<CodedError> {
+  const why = runtimeMessage(ending.stderr.toString('utf8')) || `exit code ${ending.exitCode}`
+  if (!(await isRunning())) return new CodedError('FailedPrecondition', `${what}: it does not run: ${why}`)
+  return new CodedError('Internal', `${what}: ${why}`)
+}
+
+function shown(command: readonly string[]): string {
+  const text = JSON.stringify(command.join(' '))
+  return text.length > SHOWN_COMMAND ? `${text.slice(0, SHOWN_COMMAND)}…"` : text
+}
+
+/** What came from another thread is no Buffer any more. */
+function toBuffer({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength)
+}

@@ -1,0 +1,16 @@
+import { statfs } from 'node:fs/promises'
+import { errnoOf } from '../../core/errors.ts'
+
+/** The file system of namespace files (`NSFS_MAGIC`). */
+const NSFS_MAGIC = 0x6e736673
+
+/** Whether a namespace is mounted at `path`. False when nothing is there, or only the file it was pinned on. */
+export async function isPinnedNamespace(path: string): Promise<boolean> {
+  if (path === '') return false
+  try {
+    return (await statfs(path)).type === NSFS_MAGIC
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')) return false
+    throw error
+  }
+}
