@@ -1,6 +1,6 @@
 // What scripts/conformance.sh asks of the daemon, and the writer of its tables.
 //   conformance.mjs node ENDPOINT                                          what is tested, as JSON
-//   conformance.mjs report [--output=FILE] [--critest=VERSION] NODE.json HANDLER=REPORT.json...
+//   conformance.mjs report [--output=FILE] [--critest=VERSION] [--note=TEXT] NODE.json HANDLER=REPORT.json...
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
@@ -78,7 +78,11 @@ function cgroupMode() {
 
 /** Prints what came of the runs, and writes it as Markdown where that is asked for. Fails when a spec has. */
 function report(args) {
-  const options = { output: { type: 'string' }, critest: { type: 'string', default: 'unknown' } }
+  const options = {
+    output: { type: 'string' },
+    critest: { type: 'string', default: 'unknown' },
+    note: { type: 'string', default: '' },
+  }
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
   const [nodeFile, ...named] = positionals
   const about = JSON.parse(readFileSync(nodeFile, 'utf8'))
@@ -88,7 +92,7 @@ function report(args) {
   })
   const sections = [summary(runs, about), groups(runs), failures(runs), skipped(runs)].filter(({ rows }) => rows.length)
   console.log(sections.map(asText).join('\n'))
-  if (values.output) writeFileSync(values.output, asMarkdown(sections, runs, about, values.critest))
+  if (values.output) writeFileSync(values.output, asMarkdown(sections, runs, about, values))
   const failed = runs.reduce((sum, run) => sum + count(run.specs, 'failed'), 0)
   if (failed > 0) throw new Error(`${failed} ${failed === 1 ? 'spec has' : 'specs have'} failed`)
   const idle = runs.find(({ specs }) => count(specs, 'passed') === 0)
@@ -206,7 +210,7 @@ function asText({ title, head, rows }) {
     .concat('\n')
 }
 
-function asMarkdown(sections, runs, about, critest) {
+function asMarkdown(sections, runs, about, { critest, note }) {
   const facts = [
     ['date', runs[0].at.slice(0, 10)],
     ['daemon', about.daemon],
@@ -214,6 +218,7 @@ function asMarkdown(sections, runs, about, critest) {
     ['monitor', about.conmon],
     ['kernel', about.kernel],
     ['cgroups', about.cgroups],
+    ...(note === '' ? [] : [['note', note]]),
   ]
   return `<!-- Written by scripts/conformance.sh --output. -->
 

@@ -14,6 +14,7 @@ group, why each failed one did, and why each skipped one was. Ends non-zero when
   --skip REGEX       all specs but those whose names match
   --websocket        exec, attach and port-forward over WebSocket, not SPDY
   --output FILE      write the tables as Markdown there, too
+  --note TEXT        what a reader of these should know, of the images for instance
   --force            although the daemon has pods, or somebody listens on ports that critest takes
 
 critest has to be the daemon's only client: it counts its pods, and removes images. No kubelet may run beside it. It listens on
@@ -29,7 +30,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --force) force=yes ;;
     --websocket) critest_args+=(--websocket-exec --websocket-attach --websocket-portforward) ;;
-    --endpoint | --handler | --images | --focus | --skip | --output)
+    --endpoint | --handler | --images | --focus | --skip | --output | --note)
       [ -n "${2:-}" ] || die "$1 wants a value. See conformance.sh --help"
       case $1 in
         --endpoint) endpoint=$2 ;;
@@ -38,6 +39,7 @@ while [ $# -gt 0 ]; do
         --focus) critest_args+=("--ginkgo.focus=$2") ;;
         --skip) critest_args+=("--ginkgo.skip=$2") ;;
         --output) report_args+=("--output=$(realpath -m "$2")") ;;
+        --note) report_args+=("--note=$2") ;;
       esac
       shift
       ;;

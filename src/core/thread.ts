@@ -14,6 +14,9 @@ export interface CallMessage {
   readonly argument: unknown
 }
 
+/** Calls are counted from 1. */
+const NO_CALL = 0
+
 /** What it gets back. */
 export interface Answer {
   readonly id: number
@@ -42,15 +45,19 @@ export class Thread<C extends Record<keyof C, readonly [argument: unknown, resul
   readonly #worker: Worker
   readonly #calls = new Map<number, Call>()
   readonly #name: string
+  readonly #loaded: Promise<unknown>
   #lastId = 0
   #dead: CodedError | undefined
 
-  /** @param entry the module the thread runs, which must call {@link answerCalls}. */
+  /** @param entry the module the thread runs, which must call {@link answerCalls}, or {@link sayLoaded} and answer itself. */
   constructor(name: string, entry: URL, workerData?: unknown) {
     this.#name = name
     // Descriptors come from C functions, too: whoever opens one here closes it.
     this.#worker = new Worker(compiled(entry), { name, workerData, trackUnmanagedFds: false })
     this.#worker.unref()
+    this.#loaded = new Promise((resolve) => {
+      this.#worker.once('message', resolve).once('exit', resolve)
+    })
     this.#worker.on('message', (answer: Answer) => this.#settle(answer))
     this.#worker.on('error', (error) => this.#die(errorMessage(error)))
     this.#worker.on('exit', (code) => this.#die(`exit code ${code}`))
@@ -80,11 +87,18 @@ export class Thread<C extends Record<keyof C, readonly [argument: unknown, resul
   /** Ends the thread without waiting for what it is doing. */
   abandon(why: string): void {
     this.#die(why)
-    void this.#worker.terminate()
+    void this.#terminate()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#die('closed')
+    await this.#terminate()
+  }
+
+  /** Not before it has loaded its module: C++ code that is interrupted in that ends the whole process. */
+  async #terminate(): Promise<void> {
+    this.#worker.ref()
+    await this.#loaded
     await this.#worker.terminate()
   }
 
@@ -127,6 +141,12 @@ export function answerCalls(port: MessagePort, handle: (method: string, argument
       fail(error)
     }
   })
+  sayLoaded(port)
+}
+
+/** What a thread's module calls when it is ready for calls: before that the thread is not ended. */
+export function sayLoaded(port: MessagePort): void {
+  port.postMessage({ id: NO_CALL } satisfies Answer)
 }
 
 /** Threads run compiled code, also when their parent is run from source by the test runner. */

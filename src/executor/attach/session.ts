@@ -1,5 +1,7 @@
 import { type Readable, Writable } from 'node:stream'
+import { finished } from 'node:stream/promises'
 import { callbackify } from 'node:util'
+import { deadline } from '../../core/deadline.ts'
 import { CodedError } from '../../core/errors.ts'
 import type { AttachSocket } from './socket.ts'
 import { tellMonitor } from '../control-fifo.ts'
@@ -7,6 +9,8 @@ import type { ContainerRecord, ExitStatus, ProcessStreams, TerminalSize } from '
 
 /** Newer monitors take no size that is larger. */
 const MAX_SIZE = 1000
+/** How long the process may take to read what was typed by a client that has gone. */
+const LAST_INPUT_MS = 1000
 
 /** The streams of a container's output, and what ends them once everything that was printed can be read. */
 export interface AttachedOutput {
@@ -67,12 +71,24 @@ export class AttachSession implements ProcessStreams {
 
   async #close(why: Error): Promise<void> {
     this.#end.abort(why)
-    for (const stream of [this.stdin, this.stdout, this.stderr]) stream?.destroy()
+    for (const stream of [this.stdout, this.stderr]) stream?.destroy()
     try {
+      this.stdin?.destroy()
       await this.#parts.input?.endInput()
     } finally {
       this.#parts.release()
     }
+  }
+
+  /** A client may type and leave at once. */
+  async #passLastInput(): Promise<void> {
+    const { stdin } = this
+    if (!stdin || stdin.destroyed) return
+    using limit = deadline('pass on what was typed', LAST_INPUT_MS)
+    stdin.end()
+    // What the process does not read is dropped.
+    await finished(stdin, { signal: limit.signal }).catch(() => undefined)
+    stdin.destroy()
   }
 }
 

@@ -17,7 +17,7 @@ export interface StreamedCommand {
   readonly wanted: StreamsWanted
   /** Why it could not be started, by what the runtime said. */
   readonly explain: (exitCode: number, stderr: Buffer) => Promise<Error>
-  /** Held while it runs. */
+  /** Held while it is being started, or until it is known that it was. */
   readonly slot: Disposable
 }
 

@@ -71,6 +71,7 @@ export async function startOnTerminal(
   })
   // Before that it is the runtime that prints on the terminal, and it is not for the client to read.
   if (terminal && (await session.isStarted())) {
+    command.slot[Symbol.dispose]()
     return session.streams(terminalStreams(terminal, command.wanted, stderr))
   }
   const nothing = { stdin: null, stdout: null, stderr: null, resize: () => undefined, finish: () => undefined }

@@ -104,7 +104,7 @@ export class RunningProgram implements Disposable {
     removeFiles(this.#program)
   }
 
-  /** When the container is removed, the file goes before the program ends. */
+  /** When the container is removed, the file goes before the program ends: it has to be seen until then. */
   #look(): void {
     this.#started ||= existsSync(this.#program.pidPath)
   }
@@ -116,11 +116,18 @@ export class RunningProgram implements Disposable {
     void this.#life.closed().then(wake)
     signal.addEventListener('abort', wake, { once: true })
     try {
-      for (let pause = 1; !signal.aborted; pause = Math.min(pause * 2, MAX_PAUSE_MS)) {
+      let [pause, look] = [1, 1]
+      while (!signal.aborted) {
         const status = this.#libc.reap(this.#tree.root)
         if (status) return status
         this.#look()
-        await alarm.within(this.#life.isClosed ? pause : LOOK_MS)
+        if (this.#life.isClosed) {
+          await alarm.within(pause)
+          pause = Math.min(pause * 2, MAX_PAUSE_MS)
+        } else {
+          await alarm.within(LOOK_MS)
+          look = Math.min(look * 2, MAX_PAUSE_MS)
+        }
       }
     } finally {
       signal.removeEventListener('abort', wake)

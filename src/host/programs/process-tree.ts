@@ -121,9 +121,18 @@ function holdsAny(pid: number, held: ReadonlySet<string>): boolean {
     // Every instance of devpts counts from 0. Nothing else is asked for: it could be on a server that is gone.
     const number = /^(?:\/dev\/pts)?\/(\d+)$/.exec(link)?.[1]
     if (number === undefined) return false
-    const stat = statSync(`/proc/${pid}/fd/${fd}`, { throwIfNoEntry: false })
-    return stat !== undefined && held.has(`${stat.dev}:${number}`)
+    const device = deviceOf(pid, fd)
+    return device !== undefined && held.has(`${device}:${number}`)
   })
+}
+
+/** Undefined when the process is gone, which the kernel tells in several ways. */
+function deviceOf(pid: number, fd: number): number | undefined {
+  try {
+    return statSync(`/proc/${pid}/fd/${fd}`).dev
+  } catch {
+    return undefined
+  }
 }
 
 /** `''` when it is not open, or the process is gone. */

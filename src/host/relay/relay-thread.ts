@@ -1,6 +1,6 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { CodedError, errorCode, errorMessage } from '../../core/errors.ts'
-import type { Answer, CallMessage } from '../../core/thread.ts'
+import { type Answer, type CallMessage, sayLoaded } from '../../core/thread.ts'
 import { loadDescriptors } from '../descriptors.ts'
 import type { RelayCalls, RelayThreadData } from './relay-calls.ts'
 import { PacketsCopy, Reception, type Relayed, TerminalCopy } from './relayed.ts'
@@ -33,6 +33,7 @@ port.on('message', (message: CallMessage) => {
   take(message)
   run()
 })
+sayLoaded(port)
 
 function take({ id, method, argument }: CallMessage): void {
   try {

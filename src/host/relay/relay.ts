@@ -97,8 +97,12 @@ export class Relay implements AsyncDisposable {
   async packets(path: string, options: { readonly output: PacketOutput }, signal: AbortSignal): Promise<Socket> {
     const thread = this.#running()
     const fd = await viaDirectory(path, (address) => this.#connect(path, address, signal))
-    const [ours, peer] = this.#descriptors.socketPair()
-    return socketOf(ours, peer, fd, thread.entry('packets', { fd, peer, ...options }).over)
+    try {
+      const [ours, peer] = this.#descriptors.socketPair()
+      return socketOf(ours, peer, fd, thread.entry('packets', { fd, peer, ...options }).over)
+    } catch (error) {
+      throw error
+    }
   }
 
   /** Closes all sockets. */

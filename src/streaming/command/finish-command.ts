@@ -39,6 +39,7 @@ export async function finishCommand(carrier: Carrier, end: CommandEnd, outcome: 
 function ended(stream: Writable | null, last: Buffer = Buffer.alloc(0)): Promise<void> {
   return new Promise((resolve, reject) => {
     const done = (error?: Error | null): void => (error ? reject(error) : resolve())
+    // One that the client has closed keeps it from nothing else.
     if (stream === null) resolve()
     else if (last.length > 0) stream.end(last, done)
     else stream.end(done)

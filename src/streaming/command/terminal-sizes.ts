@@ -8,7 +8,7 @@ const MAX_SIZE_CHARS = 256
 
 /**
  * Reads what a client says of its terminal: JSON objects `{"Width":80,"Height":24}`, one after the other. What is none is
- * told to `onBad`, and then nothing more is read.
+ * told to `onBad`, and then nothing more is read. Of those that come at once only the last counts.
  */
 export class TerminalSizes {
   readonly #decoder = new StringDecoder('utf8')
@@ -35,13 +35,13 @@ export class TerminalSizes {
   }
 
   #take(text: string): void {
-    const [last = '', ...others] = `${this.#text}${text}`.split('}').reverse()
-    for (const object of others.reverse()) {
-      this.#last = parseSize(`${object}}`)
-      this.#listener(this.#last)
-    }
-    if (last.length > MAX_SIZE_CHARS) throw badSize(last)
-    this.#text = last
+    const objects = `${this.#text}${text}`.split('}')
+    this.#text = objects.pop() ?? ''
+    const size = objects.map((object) => parseSize(`${object}}`)).at(-1)
+    if (this.#text.length > MAX_SIZE_CHARS) throw badSize(this.#text)
+    if (!size) return
+    this.#last = size
+    this.#listener(size)
   }
 }
 

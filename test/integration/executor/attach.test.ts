@@ -218,6 +218,20 @@ describe.each(RUNTIMES)('the input of a container of %s, attached to', (runtime)
     expect(await second.ended).toBe(0)
   })
 
+  it('has all that was typed by a client that leaves at once', async () => {
+    for (const io of [INPUT, ONCE]) {
+      const container = await reader(runtime, 'head -c 60000 | sha256sum', io)
+      await using watching = await attach(container, {}, io)
+      const received = all(watching.stdout)
+      const typed = randomBytes(60_000)
+      const client = await attach(container, INPUT, io)
+      for (const chunk of chunksOf(typed, 10_000)) client.stdin?.write(chunk)
+      await client[Symbol.asyncDispose]()
+      const sum = createHash('sha256').update(typed).digest('hex')
+      expect((await received).toString()).toBe(`${sum}  -\n`)
+    }
+  })
+
   it('ends with a client that never typed, where it is for one', async () => {
     const container = await reader(runtime, 'sha256sum', ONCE)
     const client = await attach(container, { stdin: true, stdout: false, stderr: false }, ONCE)

@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { buffer, text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -166,6 +167,17 @@ describe.each(RUNTIMES)('ConmonExecutor.exec with %s', (runtime) => {
       await streams[Symbol.asyncDispose]()
     }
     expect((await run(['true'])).code).toBe(0)
+  })
+
+  it('knows that a command has run of which the files are gone when it ends', async () => {
+    container = await bench.started(runtime)
+    const { bundleDir } = container.record
+    await using streams = await exec(sh('sleep 0.5; exit 3'))
+    const pidFile = (): string | undefined => readdirSync(bundleDir).find((name) => /^exec-\d+\.pid$/.test(name))
+    await expect.poll(pidFile, { interval: 5 }).toBeDefined()
+    await sleep(100)
+    rmSync(join(bundleDir, pidFile() ?? expect.fail()))
+    expect(await streams.ended).toBe(3)
   })
 
   it('leaves nothing of a container that is deleted meanwhile', async () => {

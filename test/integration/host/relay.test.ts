@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { closeSync, constants, mkdirSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, mkdirSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
@@ -196,12 +196,52 @@ describe('Relay', () => {
     await expect(relay.awaitTerminal('/tmp/x')).rejects.toMatchObject({ code: 'Unavailable' })
   })
 
+  it('can be closed at any moment of the beginning of its thread', async () => {
+    for (let round = 0; round < 25; round++) {
+      await using starting = new Relay({ descriptors })
+      const { socket } = starting.terminal(openSync('/dev/ptmx', constants.O_RDWR | constants.O_NOCTTY))
+      await sleep(round * 4)
+      await starting[Symbol.asyncDispose]()
+      await closed(socket)
+    }
+  })
+
+  it('leaves the descriptors of others alone when a connection comes after its end', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'sandboxerd-relay-'))
+    let connect = (): number => AGAIN
+    const closing = new Relay({ descriptors: { ...descriptors, connectPackets: () => connect() } })
+    const connecting = closing.packets('/tmp/x', { output: 'dropped' }, signal)
+    await sleep(50)
+    await closing[Symbol.asyncDispose]()
+    // They have the numbers that are free now.
+    const files = Array.from({ length: 8 }, (_, index) => openSync(join(dir, String(index)), 'w+'))
+    connect = () => descriptors.eventFd()
+    const socket = await connecting
+    await expect.poll(() => socket.closed).toBe(true)
+    expect(files.map((file) => fstatSync(file).size)).toEqual(files.map(() => 0))
+    for (const file of files) closeSync(file)
+    await rm(dir, { recursive: true })
+  })
+
+  it('keeps no connection for which there is no pair', async () => {
+    const socketPair = (): never => {
+      throw new Error('EMFILE')
+    }
+    const connectPackets = (): number => descriptors.eventFd()
+    await using full = new Relay({ descriptors: { ...descriptors, connectPackets, socketPair } })
+    const before = openDescriptors()
+    for (let count = 0; count < 50; count++) {
+      await expect(full.packets('/tmp/x', { output: 'dropped' }, signal)).rejects.toThrow('EMFILE')
+    }
+    expect(openDescriptors()).toBeLessThan(before + 50)
+  })
+
   it('does not hold up the end of the process', async () => {
     const dist = fileURLToPath(new URL('../../../dist/host', import.meta.url))
     const script = `
       import { openSync } from 'node:fs'
       const { loadDescriptors } = await import('${dist}/descriptors.js')
-      const { Relay } = await import('${dist}/relay.js')
+      const { Relay } = await import('${dist}/relay/relay.js')
       new Relay({ descriptors: loadDescriptors() }).terminal(openSync('/dev/ptmx', 2))
       setTimeout(() => process.exit(7), 200)`
     const args = ['--input-type=module', '--eval', script]

@@ -113,6 +113,7 @@ describe.each([SPDY, WEBSOCKET])('a remote command over $transport', (options) =
     const client = await exec(options, TERMINAL)
     const process = await fixture.process()
     client.resize({ width: 80, height: 24 })
+    await until(() => process.sizes.length === 1)
     client.resize({ width: 132, height: 50 })
     await until(() => process.sizes.length === 2)
     expect(process.sizes.at(-1)).toEqual({ width: 132, height: 50 })
@@ -279,6 +280,17 @@ describe.each([SPDY, WEBSOCKET])('a remote command over $transport', (options) =
       read += part.length
     })
     await until(() => read === 40 * chunk.length)
+  })
+})
+
+describe('a client over SPDY that closes an output', () => {
+  it('is told the end all the same', async () => {
+    const client = await exec(SPDY)
+    const process = await fixture.process()
+    client.stdout?.destroy()
+    const writing = setInterval(() => process.stdout?.write('out'), 5)
+    expect(await client.status).toMatchObject({ status: 'Failure' })
+    clearInterval(writing)
   })
 })
 
