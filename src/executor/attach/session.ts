@@ -73,7 +73,7 @@ export class AttachSession implements ProcessStreams {
     this.#end.abort(why)
     for (const stream of [this.stdout, this.stderr]) stream?.destroy()
     try {
-      this.stdin?.destroy()
+      await this.#passLastInput()
       await this.#parts.input?.endInput()
     } finally {
       this.#parts.release()

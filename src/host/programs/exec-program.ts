@@ -125,7 +125,7 @@ export class RunningProgram implements Disposable {
           await alarm.within(pause)
           pause = Math.min(pause * 2, MAX_PAUSE_MS)
         } else {
-          await alarm.within(LOOK_MS)
+          await alarm.within(this.#started ? LOOK_MS : look)
           look = Math.min(look * 2, MAX_PAUSE_MS)
         }
       }

@@ -97,7 +97,7 @@ export class RelayThread implements AsyncDisposable {
   async #call<M extends keyof RelayCalls>(method: M, argument: RelayCalls[M][0]): Promise<RelayCalls[M][1]> {
     const answer = this.#thread.call(method, argument)
     // With the thread the descriptor is closed, and may be somebody else's by now.
-    writeSync(this.#data.wakeFd, ONE)
+    if (!this.#thread.dead) writeSync(this.#data.wakeFd, ONE)
     return answer
   }
 

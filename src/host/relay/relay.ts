@@ -101,6 +101,7 @@ export class Relay implements AsyncDisposable {
       const [ours, peer] = this.#descriptors.socketPair()
       return socketOf(ours, peer, fd, thread.entry('packets', { fd, peer, ...options }).over)
     } catch (error) {
+      closeSync(fd)
       throw error
     }
   }

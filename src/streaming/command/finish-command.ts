@@ -40,7 +40,7 @@ function ended(stream: Writable | null, last: Buffer = Buffer.alloc(0)): Promise
   return new Promise((resolve, reject) => {
     const done = (error?: Error | null): void => (error ? reject(error) : resolve())
     // One that the client has closed keeps it from nothing else.
-    if (stream === null) resolve()
+    if (stream === null || stream.destroyed) resolve()
     else if (last.length > 0) stream.end(last, done)
     else stream.end(done)
   })
