@@ -38,6 +38,14 @@ export function abortReason(signal: AbortSignal): Error {
   return reason instanceof Error ? reason : new CodedError('Canceled', String(reason))
 }
 
+/** Resolves when `signal` aborts, or has aborted. The tie to it is released only then. */
+export async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return
+  await new Promise<void>((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true })
+  })
+}
+
 /**
  * Waits for `promise` until `signal` aborts, then rejects with the signal's reason.
  * The promise itself goes on: use it where the work has another owner.

@@ -149,6 +149,11 @@ export function sayLoaded(port: MessagePort): void {
   port.postMessage({ id: NO_CALL } satisfies Answer)
 }
 
+/** The same memory: what came from another thread is no Buffer any more. */
+export function toBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength)
+}
+
 /** Threads run compiled code, also when their parent is run from source by the test runner. */
 function compiled(entry: URL): string {
   return fileURLToPath(entry).replace(/\/(?:src|dist)\/((?:[^/]+\/)+[^/]+)\.ts$/, '/dist/$1.js')

@@ -1,6 +1,7 @@
 import { constants } from 'node:os'
 import koffi from 'koffi'
 import { CodedError } from '../core/errors.ts'
+import { errnoName } from './libc.ts'
 
 /** Linux constants (asm-generic; the same on amd64 and arm64). */
 const AF_UNIX = 1
@@ -251,10 +252,4 @@ function unixAddress(path: string): Buffer {
   address.writeUInt16LE(AF_UNIX)
   address.write(path, SUN_PATH)
   return address
-}
-
-/** The name of an error number, e.g. `EBUSY`. */
-export function errnoName(errno: number): string {
-  const name = Object.entries(constants.errno).find(([, value]) => value === errno)?.[0]
-  return name ?? `errno ${errno}`
 }

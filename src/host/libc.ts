@@ -265,7 +265,8 @@ function loadSpawn(lib: ReturnType<typeof koffi.load>, check: Check): Pick<Libc,
   }
 }
 
-function errnoName(errno: number): string {
+/** The name of an error number, e.g. `EBUSY`. */
+export function errnoName(errno: number): string {
   const name = Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0]
   return name ?? `errno ${errno}`
 }

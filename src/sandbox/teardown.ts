@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { ControllerRegistry } from '../controller/registry.ts'
-import { deadline } from '../core/deadline.ts'
+import { aborted, deadline } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { nowNs } from '../core/now.ts'
@@ -143,10 +143,4 @@ export class Teardown {
 function endedNow(hadNoProcess: boolean): ExitStatus {
   const atNs = nowNs()
   return hadNoProcess ? { code: 0, atNs, reason: 'Exited' } : { code: 255, atNs, reason: 'Unknown' }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }

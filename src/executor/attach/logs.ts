@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { waitFor } from '../../core/deadline.ts'
 import { CodedError } from '../../core/errors.ts'
-import { Thread } from '../../core/thread.ts'
+import { Thread, toBuffer } from '../../core/thread.ts'
 import type { OutputName } from './records.ts'
 
 export interface LogRequest {
@@ -99,7 +99,7 @@ class LogOutput extends Readable {
   override _read(): void {
     this.#thread.call('read', this.#id).then(
       (chunk) => {
-        if (!this.destroyed) this.push(chunk && Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
+        if (!this.destroyed) this.push(chunk && toBuffer(chunk))
       },
       (error: unknown) => this.destroy(error instanceof Error ? error : new CodedError('Internal', String(error))),
     )

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { deadline } from '../../core/deadline.ts'
 import { CodedError, errnoOf } from '../../core/errors.ts'
+import { toBuffer } from '../../core/thread.ts'
 import type { ExecProgram } from '../../host/programs/exec-program.ts'
 import { type ExecDeps, startOnPipes, startOnTerminal } from './streams.ts'
 import { jsonMembers, jsonObject } from './json-members.ts'
@@ -165,9 +166,4 @@ async function notStarted(
 function shown(command: readonly string[]): string {
   const text = JSON.stringify(command.join(' '))
   return text.length > SHOWN_COMMAND ? `${text.slice(0, SHOWN_COMMAND)}…"` : text
-}
-
-/** What came from another thread is no Buffer any more. */
-function toBuffer({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): Buffer {
-  return Buffer.from(buffer, byteOffset, byteLength)
 }

@@ -1,6 +1,6 @@
 import { closeSync } from 'node:fs'
 import { Socket } from 'node:net'
-import { deadline, sleep } from '../../core/deadline.ts'
+import { aborted, deadline, sleep } from '../../core/deadline.ts'
 import type { Libc, WaitStatus } from '../libc.ts'
 import {
   DEFAULT_MAX_OUTPUT,
@@ -84,10 +84,7 @@ function send(fd: number, text: string): void {
 }
 
 async function longAfter(signal: AbortSignal): Promise<{ exitCode: undefined; signal: undefined }> {
-  await new Promise<void>((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })
+  await aborted(signal)
   await sleep(KILLED_MS)
   return { exitCode: undefined, signal: undefined }
 }

@@ -4,8 +4,8 @@ import { Socket } from 'node:net'
 import { basename, dirname } from 'node:path'
 import { sleep } from '../../core/deadline.ts'
 import { CodedError, errnoOf } from '../../core/errors.ts'
-import { AGAIN, type Descriptors, errnoName } from '../descriptors.ts'
-import { O_PATH } from '../libc.ts'
+import { AGAIN, type Descriptors } from '../descriptors.ts'
+import { errnoName, O_PATH } from '../libc.ts'
 import { type PacketOutput, RelayThread } from './relay-calls.ts'
 
 /** Between two attempts to connect to a socket of which the queue is full. */

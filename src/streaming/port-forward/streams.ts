@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import { finished } from 'node:stream/promises'
+import { aborted } from '../../core/deadline.ts'
 import { errorMessage } from '../../core/errors.ts'
 import type { PortForward } from '../carrier.ts'
 import { closedSignal } from './closed-signal.ts'
@@ -21,11 +22,7 @@ export async function forwardStreams(session: SpdySession, forward: PortForward)
     running.add(run)
   })
   session.onStream((stream) => pairs.add(stream))
-  if (!session.signal.aborted) {
-    await new Promise<void>((resolve) => {
-      session.signal.addEventListener('abort', () => resolve(), { once: true })
-    })
-  }
+  await aborted(session.signal)
   pairs[Symbol.dispose]()
   await Promise.all(running)
 }

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream'
+import { aborted } from '../../core/deadline.ts'
 import { CodedError } from '../../core/errors.ts'
 import { type DataPiece, type Frame, FrameReader, type HeadersFrame, violation } from './frame-reader.ts'
 import * as frames from './frames.ts'
@@ -110,11 +111,8 @@ export class SpdyConnection implements SpdySession {
       () => this.destroy(new CodedError('DeadlineExceeded', `close a spdy session: no end after ${timeoutMs} ms`)),
       timeoutMs,
     )
-    const ended = new Promise<void>((resolve) => {
-      this.signal.addEventListener('abort', () => resolve(), { once: true })
-    })
     this.#leaveWhenWritten()
-    await ended
+    await aborted(this.signal)
     clearTimeout(timer)
   }
 
