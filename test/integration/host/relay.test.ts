@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import koffi from 'koffi'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { AGAIN, loadDescriptors } from '../../../src/host/descriptors.ts'
+import { AGAIN, loadDescriptors, RESET } from '../../../src/host/descriptors.ts'
 import { Relay, type Terminal } from '../../../src/host/relay/relay.ts'
 
 const descriptors = loadDescriptors()
@@ -283,10 +283,14 @@ class PacketServer {
     this.#fd = fd
   }
 
-  /** Empty at the end. */
+  /** Empty at the end, also at one that left what we had sent unread. */
   async receive(): Promise<Buffer> {
     const packet = Buffer.alloc(100_000)
-    return packet.subarray(0, await untilReady(() => descriptors.receive(this.#fd, packet)))
+    const count = await untilReady(() => {
+      const received = descriptors.receive(this.#fd, packet)
+      return received === RESET ? 0 : received
+    })
+    return packet.subarray(0, count)
   }
 
   async send(packet: Buffer): Promise<void> {
