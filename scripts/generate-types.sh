@@ -13,7 +13,7 @@ node_modules/.bin/proto-loader-gen-types \
   --keepCase --longs=String --enums=String --defaults --oneofs \
   --grpcLib=@grpc/grpc-js --targetFileExtension=.ts --importFileExtension=.ts \
   --includeDirs proto --outDir "$tmp" \
-  runtime/v1/api.proto containerd/services/sandbox/v1/sandbox.proto >/dev/null
+  runtime/v1/api.proto containerd/services/sandbox/v1/sandbox.proto containerd/shim.proto >/dev/null
 
 chmod -R u=rwX,go=rX "$tmp"
 rm -rf "$out"

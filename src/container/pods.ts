@@ -1,5 +1,5 @@
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
-import type { OciRuntime } from '../executor/types.ts'
+import type { OciRuntime, TaskEndpoint, TaskRecord } from '../executor/types.ts'
 import type { Owner } from '../host/kernel/kernel.ts'
 
 /** What containers need to know of the sandbox that they are in. */
@@ -11,7 +11,10 @@ export interface Pod {
   readonly ready: boolean
   /** The runtime handler with the default filled in. */
   readonly runtimeHandler: string
+  /** Of its handler; for pods with `tasks` it may be one with an empty path. */
   readonly runtime: OciRuntime
+  /** Where its containers are run; null: by `runtime`, under conmon. */
+  readonly tasks: PodTasks | null
   readonly hostname: string
   /** Null in the node's user namespace. */
   readonly userns: PodUserns | null
@@ -22,6 +25,13 @@ export interface Pod {
     readonly resolvConf: string
     readonly shm: string
   }
+}
+
+/** The Task service that runs the containers of a pod. */
+export interface PodTasks extends TaskEndpoint {
+  readonly announced: boolean
+  /** For the Create calls, as in {@link TaskRecord}. */
+  readonly options: TaskRecord['options']
 }
 
 /** The user namespace of a pod. */

@@ -1,4 +1,6 @@
-import type { ExitStatus } from '../executor/types.ts'
+import type { AnnouncedTask } from '../executor/task/types.ts'
+import type { ExitStatus, TaskEndpoint } from '../executor/types.ts'
+import type { Any } from '../generated/google/protobuf/Any.ts'
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 
@@ -21,6 +23,20 @@ export interface SandboxSpec {
   readonly shmPath: string
   /** The pod's addresses, the primary one first, for a controller that wants the network set up before. */
   readonly ips?: readonly string[]
+  /** Which shim is to run it, where a front end has asked for one; otherwise its runtime handler says. */
+  readonly shim?: ShimRequest
+}
+
+/** A containerd shim (runtime v2), as a front end asks for it. */
+export interface ShimRequest {
+  /** e.g. `io.containerd.runc.v2`, or the absolute path of a shim. */
+  readonly runtimeType: string
+  /** Of its runtime, e.g. containerd.runc.v1.Options; base64 of the protobuf in `value`. */
+  readonly options: { readonly typeUrl: string; readonly value: string } | null
+  /** containerd namespace, e.g. `k8s.io`. */
+  readonly namespace: string
+  /** Path of the ttrpc socket where it sends its events; `''` is ours. */
+  readonly eventsAddress: string
 }
 
 /** What a controller notes down of a sandbox before it makes it: JSON, and all that `shutdown` needs. */
@@ -69,6 +85,18 @@ export interface Controller<R extends ControllerRecord = ControllerRecord> {
   start(record: R, signal: AbortSignal): Promise<ProcessIdentity | null>
   /** The record with what only the start has told, to be kept from then on. */
   startedRecord?(record: R): R
+  /**
+   * Where the containers of a started sandbox are run, and whether its tasks are to be announced before they are made.
+   * Without this method, or null: by the OCI runtime of its handler, under conmon.
+   */
+  tasks?(record: R): (TaskEndpoint & { readonly announced: boolean }) | null
+  /** Tells a sandboxer all the tasks of a sandbox; only where `tasks` says that they are to be announced. */
+  announce?(record: R, tasks: readonly AnnouncedTask[], signal: AbortSignal): Promise<void>
+  /**
+   * What the sandbox uses, as `io.containerd.cgroups.v1.Metrics` or `v2`. Null when its controller cannot tell: then it is
+   * read from the pod's cgroup, if that is on this node.
+   */
+  metrics?(record: R, signal: AbortSignal): Promise<Any | null>
   /** Ends the sandbox's processes, with a grace period. Success when there are none (any more). */
   stop(record: R, process: ProcessIdentity | null, graceMs: number, signal: AbortSignal): Promise<void>
   /**

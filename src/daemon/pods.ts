@@ -32,6 +32,7 @@ export function podOf(sandbox: Sandbox, config: Config): Pod {
       root: runtime.runtimeRoot,
       systemdCgroup: config.cgroup.driver === 'systemd',
     },
+    tasks: null,
     hostname: hostnameFor({ hostname: metadata.config.hostname, netMode, id, nodeHostname: nodeHostname() }),
     userns: mappings && { path: paths.userns, root: mappedRoot(mappings) },
     files: {

@@ -1,5 +1,6 @@
 import type { Readable, Writable } from 'node:stream'
 import type { ProcessIdentity } from '../host/process.ts'
+import type { Resources } from '../oci/spec.ts'
 
 /** The command-line program that makes containers (crun, runc, …), as one runtime handler uses it. */
 export interface OciRuntime {
@@ -122,4 +123,75 @@ export interface RuntimeFeatures {
   readonly userNamespaces: boolean
   /** Checkpoints, with a criu on the node. */
   readonly checkpoint: boolean
+}
+
+/** Where the containers of a sandbox are run by somebody else: a containerd shim, or what a remote sandboxer offers. */
+export interface TaskEndpoint {
+  /** As bootstrapped or as the sandboxer gave it, e.g. `ttrpc+unix:///path`. */
+  readonly address: string
+  /** Of the Task service: 3 is containerd.task.v3; 0 and 2 are containerd.task.v2. */
+  readonly version: number
+}
+
+/** One container at a Task service: JSON, and all that it takes to find, stop and delete it, whatever was done of it. */
+export interface TaskRecord {
+  readonly id: string
+  readonly sandboxId: string
+  readonly endpoint: TaskEndpoint
+  /** Whether the sandboxer is to be told of tasks before they are made (`extensions.tasks`). */
+  readonly announced: boolean
+  /** Holds config.json and the FIFOs; owned by whoever made the record. */
+  readonly bundleDir: string
+  readonly cgroupsPath: string
+  /** For the Create call; base64 of the protobuf in `value`. Null without any. */
+  readonly options: { readonly typeUrl: string; readonly value: string } | null
+}
+
+/** What runs a container: an OCI runtime under conmon, or a Task service. */
+export type ExecutedRecord = ContainerRecord | TaskRecord
+
+export function isTask(record: ExecutedRecord): record is TaskRecord {
+  return 'endpoint' in record
+}
+
+/**
+ * Runs containers. Nothing is remembered that is not in the record: every call works from it, also after a restart.
+ * What the methods guarantee beyond this is told at {@link ConmonExecutor}, which has them all and more.
+ *
+ * `process` names the container's first process. One that a Task service runs may live where this node does not see it
+ * (in a virtual machine): only the executor can tell whether it lives, and only the executor signals it.
+ */
+export interface Executor<R extends ExecutedRecord> {
+  /** Takes note of a container that is on record: to be called for each before any is deleted. */
+  adopt(record: R): void
+  /** Makes sure that there can be a log. */
+  prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<void>
+  /** Creates the container; its process exists and waits. The bundle directory holds config.json. */
+  create(record: R, signal: AbortSignal, io?: ContainerIo, logReady?: Promise<void>): Promise<ProcessIdentity>
+  /** Lets the process of a created container run its program. */
+  start(record: R, signal: AbortSignal): Promise<void>
+  /** Sends a signal, once, to this very process; one that has ended is success. */
+  kill(record: R, process: ProcessIdentity, signalName: NodeJS.Signals | number, signal: AbortSignal): Promise<void>
+  /** Kills everything in the container, and returns when nothing of it runs. */
+  killAll(record: R, signal: AbortSignal): Promise<void>
+  /** Whether this very process lives. What cannot be found out is thrown: unknown is not dead. */
+  isAlive(record: R, process: ProcessIdentity, signal: AbortSignal): Promise<boolean>
+  /** The process of the container, if it lives; null when there is none (any more). */
+  findProcess(record: R, signal: AbortSignal): Promise<ProcessIdentity | null>
+  /** Resolves when the process has ended, also when it did so while nobody was looking. */
+  wait(record: R, process: ProcessIdentity, signal: AbortSignal): Promise<ExitStatus>
+  /** The exit status that is known of a container whose process has ended, or null. */
+  exitStatus(record: R, signal: AbortSignal): Promise<ExitStatus | null>
+  /** Whether the container's first process was killed for want of memory. To be asked after its end, before `delete`. */
+  oomKilled(record: R, exit: ExitStatus, signal: AbortSignal): Promise<boolean>
+  execSync(record: R, request: ExecRequest, signal: AbortSignal): Promise<ExecOutput>
+  exec(record: R, request: StreamedExecRequest, signal: AbortSignal): Promise<ProcessStreams>
+  /** Kills what an earlier daemon has left of commands in a running container. To be called before the first exec in it. */
+  killLeftExecs(record: R, process: ProcessIdentity, signal: AbortSignal): Promise<void>
+  attach(record: R, request: AttachRequest, signal: AbortSignal): Promise<ProcessStreams>
+  reopenLog(record: R, logPath: string, signal: AbortSignal): Promise<void>
+  /** Changes the limits of the container; what is not given stays. */
+  update(record: R, resources: Resources, signal: AbortSignal): Promise<void>
+  /** Ends whatever runs of the container and removes all of it but the bundle directory. Nothing there is success. */
+  delete(record: R, signal: AbortSignal): Promise<void>
 }

@@ -3,6 +3,7 @@ import { loadPackageDefinition } from '@grpc/grpc-js'
 import { loadSync, type Options } from '@grpc/proto-loader'
 import type { ProtoGrpcType as CriPackages } from '../generated/api.ts'
 import type { ProtoGrpcType as SandboxPackages } from '../generated/sandbox.ts'
+import type { ProtoGrpcType as ShimPackages } from '../generated/shim.ts'
 
 /** Both src/grpc and dist/grpc are two levels below the package root, where proto/ is. */
 const PROTO_DIR = fileURLToPath(new URL('../../proto', import.meta.url))
@@ -26,4 +27,9 @@ export function loadCri(): CriPackages {
 export function loadSandboxApi(): SandboxPackages {
   const file = 'containerd/services/sandbox/v1/sandbox.proto'
   return loadPackageDefinition(loadSync(file, OPTIONS)) as unknown as SandboxPackages
+}
+
+/** What one speaks with containerd shims: tasks, events, options of runc and metrics of cgroups. */
+export function loadShimApi(): ShimPackages {
+  return loadPackageDefinition(loadSync('containerd/shim.proto', OPTIONS)) as unknown as ShimPackages
 }

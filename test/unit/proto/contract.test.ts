@@ -14,6 +14,28 @@ const CONTRACTS = [
     api: 'containerd-sandbox-v1.json',
     packages: ['containerd.services.sandbox.v1', 'containerd.types'],
   },
+  {
+    proto: 'containerd/task/v3/task.proto',
+    api: 'containerd-task-v3.json',
+    packages: ['containerd.task.v3', 'containerd.v1.types', 'containerd.types'],
+  },
+  { proto: 'containerd/events/task.proto', api: 'containerd-task-events.json', packages: ['containerd.events'] },
+  {
+    proto: 'containerd/services/events/ttrpc/v1/events.proto',
+    api: 'containerd-ttrpc-events.json',
+    packages: ['containerd.services.events.ttrpc.v1', 'containerd.types'],
+  },
+  { proto: 'containerd/runc/v1/options.proto', api: 'containerd-runc-options.json', packages: ['containerd.runc.v1'] },
+  {
+    proto: 'io/containerd/cgroups/v1/metrics.proto',
+    api: 'containerd-cgroups-v1-metrics.json',
+    packages: ['io.containerd.cgroups.v1'],
+  },
+  {
+    proto: 'io/containerd/cgroups/v2/metrics.proto',
+    api: 'containerd-cgroups-v2-metrics.json',
+    packages: ['io.containerd.cgroups.v2'],
+  },
 ]
 
 describe.each(CONTRACTS)('proto/$proto', ({ proto, api, packages }) => {
@@ -25,7 +47,7 @@ describe.each(CONTRACTS)('proto/$proto', ({ proto, api, packages }) => {
     }
     const data = JSON.parse(readFileSync(`${API_DIR}${api}`, 'utf8')) as protobuf.INamespace
     const contract = facts(protobuf.Root.fromJSON(data), packages)
-    expect(contract.size).toBeGreaterThan(100)
+    expect(contract.size).toBeGreaterThan(5)
     expect(Object.fromEntries(facts(ours(proto), packages))).toEqual(Object.fromEntries(contract))
   })
 })

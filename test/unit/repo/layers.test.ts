@@ -13,7 +13,8 @@ const LEVELS: readonly (readonly string[])[] = [
   ['sandbox', 'container', 'stats'],
   ['lifecycle'],
   ['controller', 'cni', 'cdi', 'netns', 'image', 'checkpoint', 'store', 'executor'],
-  ['grpc'],
+  ['client'],
+  ['grpc', 'ttrpc'],
   ['oci', 'host', 'telemetry'],
   ['core'],
 ]
