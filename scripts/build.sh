@@ -32,8 +32,9 @@ drop_stale() {
   while IFS= read -r file; do
     source=src/${file#dist/}
     source=${source%.map}
-    [ -e "${source%.js}.ts" ] || rm -f "$file"
-  done < <(find dist -name '*.js' -o -name '*.js.map')
+    source=${source%.js}
+    [ -e "${source%.d.ts}.ts" ] || rm -f "$file"
+  done < <(find dist -name '*.js' -o -name '*.js.map' -o -name '*.d.ts')
 }
 
 compile() {

@@ -23,6 +23,14 @@ need_root
 bash "$REPO/scripts/setup.sh" || die "the machine could not be set up: no test has run"
 cd "$REPO" || exit 1
 
+# What the tests talk to besides; they say themselves what they skip without it.
+peers=${SANDBOXERD_TEST_PEERS:-/var/cache/sandboxerd-peers}
+if bash scripts/peers.sh "$peers"; then
+  export SANDBOXERD_TEST_CONTAINERD=$peers/bin SANDBOXERD_TEST_SHIMS=$peers/bin SANDBOXERD_TEST_SHIMS_V2=$peers/debian/bin
+else
+  warn "tests with containerd and its shims take those on PATH, or are skipped"
+fi
+
 check_failed=0
 bash scripts/check.sh || check_failed=1
 

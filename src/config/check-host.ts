@@ -1,7 +1,8 @@
 import { constants } from 'node:fs'
 import { access, readFile, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { errnoOf, errorMessage } from '../core/errors.ts'
+import { shimName } from '../core/runtime-type.ts'
 import type { Config } from './config.ts'
 import { groupId } from '../host/group.ts'
 import { BUILT_IN_SANDBOXERS } from './schema.ts'
@@ -29,7 +30,10 @@ export async function checkHost(config: Config, files: HostFiles = HOST_FILES): 
     BUILT_IN_SANDBOXERS.includes(sandboxer),
   )
   const checks = [
-    ...handlers.map(([name, { runtime }]) => keyed(`runtimes.${name}.runtime`, executableProblem(runtime))),
+    ...handlers
+      .filter(([, { runtime }]) => runtime !== '')
+      .map(([name, { runtime }]) => keyed(`runtimes.${name}.runtime`, executableProblem(runtime))),
+    ...handlers.map(([name, { runtimeType }]) => keyed(`runtimes.${name}.runtime_type`, shimProblem(runtimeType))),
     ...(handlers.length === 0 ? [] : [keyed('conmon.path', executableProblem(config.conmon.path))]),
     ...(handlers.length === 0 ? [] : pauseChecks(config)),
     keyed('images.skopeo', executableProblem(config.images.skopeo)),
@@ -130,4 +134,13 @@ async function systemdProblem(systemdDir: string): Promise<string | undefined> {
     if (errnoOf(error) === 'ENOENT') return 'systemd is not the init of this machine'
     throw error
   }
+}
+
+async function shimProblem(runtimeType: string): Promise<string | undefined> {
+  if (runtimeType === '') return undefined
+  if (runtimeType.startsWith('/')) return executableProblem(runtimeType)
+  const directories = (process.env['PATH'] ?? '').split(':').filter((directory) => directory.startsWith('/'))
+  const name = shimName(runtimeType) ?? ''
+  const problems = await Promise.all(directories.map((directory) => executableProblem(join(directory, name))))
+  return problems.includes(undefined) ? undefined : `there is no ${name} in ${directories.join(', ')}`
 }

@@ -11,14 +11,39 @@ export interface SocketConfig {
   readonly group: string
 }
 
+/** The server for front ends, and what it does for them. */
+export interface SandboxerConfig extends SocketConfig {
+  /** A key of `runtimes`, or `''`: the shim of runc for those who ask for none. */
+  readonly runtimeHandler: string
+  /** Directories of the front end's CRI, where it looks for the files of pods; `''` when it makes them itself. */
+  readonly frontEndRoot: string
+  readonly frontEndState: string
+  /** Socket that shims send their events to; `''` is ours. */
+  readonly eventsAddress: string
+  readonly createdTtlMs: number
+}
+
 /** What a runtime handler stands for. */
 export interface RuntimeHandlerConfig {
-  /** Absolute path of the OCI runtime; `''` only where the sandboxer is a remote one. */
+  /** Absolute path of the OCI runtime; `''` only where the sandboxer is a remote one, or a shim that needs none. */
   readonly runtime: string
   /** Directory of the OCI runtime's state; no two different runtimes share one. */
   readonly runtimeRoot: string
-  /** `shim`, `pinned`, or a name in {@link Config.sandboxers}. */
+  /** The containerd shim, as `io.containerd.runc.v2` or an absolute path; `''` is none. */
+  readonly runtimeType: string
+  /** Path of the shim's own configuration; `''` is none. */
+  readonly runtimeConfig: string
+  /** `shim`, `pinned`, `shim-v2`, or a name in {@link Config.sandboxers}. */
   readonly sandboxer: string
+}
+
+/** A remote sandboxer. */
+export interface RemoteSandboxerConfig {
+  /** `unix:///path` */
+  readonly address: string
+  readonly networkFirst: boolean
+  /** How long it may be away before its pods are not ready. */
+  readonly unreachableGraceMs: number
 }
 
 /** The image store. Paths of files that may be `''` mean the node's own then. */
@@ -76,12 +101,14 @@ export interface Config {
   readonly defaultRuntimeHandler: string
   readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: 'json' | 'pretty' }
   readonly cri: SocketConfig
-  readonly sandboxer: SocketConfig
+  readonly sandboxer: SandboxerConfig
   readonly streaming: StreamingConfig
   /** By handler name. Has no prototype, so that a handler named `constructor` is not found in it. */
   readonly runtimes: Readonly<Record<string, RuntimeHandlerConfig>>
-  /** Remote sandboxers by name; the address is `unix:///path`. Has no prototype either. */
-  readonly sandboxers: Readonly<Record<string, { readonly address: string }>>
+  /** How many shims of each kind are kept ready. */
+  readonly shims: { readonly warm: number }
+  /** Remote sandboxers by name. Has no prototype either. */
+  readonly sandboxers: Readonly<Record<string, RemoteSandboxerConfig>>
   readonly cgroup: { readonly driver: 'cgroupfs' | 'systemd' }
   readonly cni: {
     readonly confDir: string
@@ -126,14 +153,24 @@ export function toConfig(settings: Settings): Config {
     defaultRuntimeHandler: settings.default_runtime_handler,
     log: settings.log,
     cri: toSocket(settings.cri, `${state}/cri.sock`),
-    sandboxer: toSocket(settings.sandboxer, `${state}/sandboxer.sock`),
+    sandboxer: toSandboxer(settings.sandboxer, `${state}/sandboxer.sock`),
     streaming: toStreaming(settings.streaming),
-    runtimes: mapTable(settings.runtimes, ({ runtime, runtime_root, sandboxer }, name) => ({
-      runtime,
-      runtimeRoot: runtime_root || `${state}/runtime/${name}`,
-      sandboxer,
+    runtimes: mapTable(
+      settings.runtimes,
+      ({ runtime, runtime_root, runtime_type, runtime_config, sandboxer }, name) => ({
+        runtime,
+        runtimeRoot: runtime_root || `${state}/runtime/${name}`,
+        runtimeType: runtime_type,
+        runtimeConfig: runtime_config,
+        sandboxer: sandboxer || (runtime_type === '' ? 'shim' : 'shim-v2'),
+      }),
+    ),
+    shims: settings.shims,
+    sandboxers: mapTable(settings.sandboxers, ({ address, network_first, unreachable_grace }) => ({
+      address: `unix://${addressPath(address)}`,
+      networkFirst: network_first,
+      unreachableGraceMs: toMs(unreachable_grace),
     })),
-    sandboxers: mapTable(settings.sandboxers, ({ address }) => ({ address: `unix://${addressPath(address)}` })),
     cgroup: settings.cgroup,
     cni: {
       confDir: cni.conf_dir,
@@ -179,7 +216,18 @@ export function toConfig(settings: Settings): Config {
   })
 }
 
-function toSocket(settings: Settings['cri'], byDefault: string): SocketConfig {
+function toSandboxer(settings: Settings['sandboxer'], byDefault: string): SandboxerConfig {
+  return {
+    ...toSocket(settings, byDefault),
+    runtimeHandler: settings.runtime_handler,
+    frontEndRoot: settings.front_end_root,
+    frontEndState: settings.front_end_state,
+    eventsAddress: settings.events_address,
+    createdTtlMs: toMs(settings.created_ttl),
+  }
+}
+
+function toSocket(settings: Pick<Settings['cri'], 'socket' | 'mode' | 'group'>, byDefault: string): SocketConfig {
   const { socket, mode, group } = settings
   return { socket: socket || byDefault, mode: typeof mode === 'number' ? mode : parseMode(mode), group }
 }

@@ -1,4 +1,5 @@
-import type { Config, SocketConfig } from './config.ts'
+import { isRuncShim } from '../core/runtime-type.ts'
+import type { Config, RuntimeHandlerConfig, SocketConfig } from './config.ts'
 import { addressPath, isLoopback, isWildcard, isWithin, socketProblem } from './rules.ts'
 import { BUILT_IN_SANDBOXERS } from './schema.ts'
 
@@ -19,6 +20,7 @@ export function crossProblems(config: Config): CrossProblem[] {
     ...handlerProblems(config),
     ...runtimeRootProblems(config),
     ...sandboxerProblems(config),
+    ...servedProblems(config),
     ...streamingProblems(config),
   ]
 }
@@ -80,7 +82,8 @@ function handlerProblems(config: Config): CrossProblem[] {
       dependsOn: [`runtimes.${defaultRuntimeHandler}`],
     })
   }
-  for (const [name, { runtime, sandboxer }] of Object.entries(runtimes)) {
+  for (const [name, handler] of Object.entries(runtimes)) {
+    const { runtime, sandboxer } = handler
     const isBuiltIn = BUILT_IN_SANDBOXERS.includes(sandboxer)
     if (!isBuiltIn && sandboxers[sandboxer] === undefined) {
       problems.push({
@@ -91,7 +94,8 @@ function handlerProblems(config: Config): CrossProblem[] {
         dependsOn: [`sandboxers.${sandboxer}`],
       })
     }
-    if (isBuiltIn && runtime === '') {
+    problems.push(...shimProblems(name, handler))
+    if (isBuiltIn && runtime === '' && (sandboxer !== 'shim-v2' || isRuncShim(handler.runtimeType))) {
       problems.push({
         key: `runtimes.${name}.runtime`,
         message: `must be an absolute path: the sandboxer ${sandboxer} needs an OCI runtime`,
@@ -100,6 +104,24 @@ function handlerProblems(config: Config): CrossProblem[] {
     }
   }
   return problems
+}
+
+function shimProblems(name: string, handler: RuntimeHandlerConfig): CrossProblem[] {
+  const { runtimeType, runtimeConfig, sandboxer } = handler
+  const problem = (key: string, message: string, ...dependsOn: string[]): CrossProblem => {
+    const of = (member: string): string => `runtimes.${name}.${member}`
+    return { key: of(key), message, dependsOn: dependsOn.map(of) }
+  }
+  if (sandboxer === 'shim-v2' && runtimeType === '') {
+    return [problem('runtime_type', 'must be given: the sandboxer shim-v2 needs a shim', 'sandboxer')]
+  }
+  if (runtimeType !== '' && ['shim', 'pinned'].includes(sandboxer)) {
+    return [problem('runtime_type', `must be empty: the sandboxer ${sandboxer} runs no containerd shims`, 'sandboxer')]
+  }
+  if (runtimeConfig !== '' && (runtimeType === '' || isRuncShim(runtimeType))) {
+    return [problem('runtime_config', 'is only for a runtime_type other than that of runc', 'runtime_type')]
+  }
+  return []
 }
 
 /** crun and runc do not read each other's state: a directory shared by two of them shows containers that are broken. */
@@ -134,6 +156,27 @@ function sandboxerProblems({ sandboxers, sandboxer }: Config): CrossProblem[] {
         dependsOn: ['sandboxer.socket', 'state'],
       })
     }
+  }
+  return problems
+}
+
+function servedProblems({ sandboxer, runtimes }: Config): CrossProblem[] {
+  const { runtimeHandler, frontEndRoot, frontEndState } = sandboxer
+  const problems: CrossProblem[] = []
+  if (runtimeHandler !== '' && runtimes[runtimeHandler] === undefined) {
+    problems.push({
+      key: 'sandboxer.runtime_handler',
+      message: `${JSON.stringify(runtimeHandler)} is not one of [runtimes]: ${list(Object.keys(runtimes))}`,
+      dependsOn: [`runtimes.${runtimeHandler}`],
+    })
+  }
+  if ((frontEndRoot === '') !== (frontEndState === '')) {
+    const [missing, given] = frontEndRoot === '' ? ['root', 'state'] : ['state', 'root']
+    problems.push({
+      key: `sandboxer.front_end_${missing}`,
+      message: `must be given with front_end_${given}`,
+      dependsOn: [`sandboxer.front_end_${given}`],
+    })
   }
   return problems
 }

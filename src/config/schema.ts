@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import { z } from 'zod'
+import { shimName } from '../core/runtime-type.ts'
 import {
   addressProblem,
   baseUrlProblem,
@@ -18,7 +19,7 @@ import {
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const
 
 /** The sandboxers that are part of the daemon; no remote one may take their names. */
-export const BUILT_IN_SANDBOXERS: readonly string[] = ['shim', 'pinned']
+export const BUILT_IN_SANDBOXERS: readonly string[] = ['shim', 'pinned', 'shim-v2']
 
 const text = (problem: (value: string) => string | undefined) =>
   z.string().superRefine((value, context) => {
@@ -37,11 +38,17 @@ const optionalPath = text(optionalPathProblem)
 const group = text(groupProblem)
 const seconds = number(secondsProblem)
 const plain = text((value) => (/\p{Cc}/u.test(value) ? 'must not contain control characters' : undefined))
+const runtimeType = text((value) =>
+  value === '' || shimName(value) !== undefined ? undefined : 'must be as io.containerd.runc.v2, or an absolute path',
+)
 const signal = text((value) =>
   Object.hasOwn(constants.signals, value) ? undefined : 'must be the name of a signal, as SIGINT',
 )
 const count = number((value) =>
   Number.isInteger(value) && value >= 1 && value <= 1024 ? undefined : 'must be a whole number between 1 and 1024',
+)
+const fewOrNone = number((value) =>
+  Number.isInteger(value) && value >= 0 && value <= 64 ? undefined : 'must be a whole number between 0 and 64',
 )
 const bytes = number((value) =>
   Number.isSafeInteger(value) && value >= 0 ? undefined : 'must be a whole number of bytes',
@@ -65,20 +72,43 @@ const socketKeys = (file: string) => ({
 const runtime = z.strictObject({
   runtime: optionalPath
     .default('')
-    .describe('Absolute path of the OCI runtime. May be left out only where a remote sandboxer runs the pods.'),
+    .describe(
+      'Absolute path of the OCI runtime. May be left out where a remote sandboxer or a shim of its own kind needs none.',
+    ),
   runtime_root: optionalPath
     .default('')
     .describe('Directory where the OCI runtime keeps its state. Empty: <state>/runtime/<NAME>.'),
+  runtime_type: runtimeType
+    .default('')
+    .describe(
+      'The containerd shim that runs the pods and their containers: as "io.containerd.runc.v2" (found on PATH), or its ' +
+        'absolute path. Empty: none, containers run under conmon. A remote sandboxer is told of it.',
+    ),
+  runtime_config: optionalPath
+    .default('')
+    .describe('Configuration file of the shim of a runtime_type other than that of runc, which is told where it is.'),
   sandboxer: plain
-    .default('shim')
+    .default('')
     .describe(
       'Who runs the pods of this handler: "shim" (a pause process), "pinned" (pinned namespaces, a pause process only ' +
-        'for a shared PID namespace), or the NAME of one of [sandboxers].',
+        'for a shared PID namespace), "shim-v2" (the shim of runtime_type), or the NAME of one of [sandboxers]. ' +
+        'Empty: "shim-v2" with a runtime_type, "shim" without.',
     ),
 })
 
 const sandboxer = z.strictObject({
   address: text(addressProblem).describe('Unix socket where it serves the Controller API: "unix:///path" or "/path".'),
+  network_first: z
+    .boolean()
+    .default(true)
+    .describe(
+      "Set up a pod's network before the sandboxer is told to make the pod, as containerd does. false: at the same time.",
+    ),
+  unreachable_grace: number(graceProblem)
+    .default(30)
+    .describe(
+      'How long it may be away, in seconds, before its pods are shown as not ready. The kubelet replaces those.',
+    ),
 })
 
 /**
@@ -102,7 +132,35 @@ export const settingsSchema = z.strictObject({
     .describe('Logging, to standard output.'),
   cri: z.strictObject(socketKeys('cri.sock')).prefault({}).describe('The CRI server (kubelet, crictl).'),
   sandboxer: z
-    .strictObject(socketKeys('sandboxer.sock'))
+    .strictObject({
+      ...socketKeys('sandboxer.sock'),
+      runtime_handler: plain
+        .default('')
+        .describe(
+          'The handler of [runtimes] for sandboxes whose front end names no shim (iSulad); it needs a runtime_type. ' +
+            'Empty: io.containerd.runc.v2 as it is installed.',
+        ),
+      front_end_root: optionalPath
+        .default('')
+        .describe(
+          "Root directory of the front end's CRI, where hosts, hostname and resolv.conf of pods are made for it: for " +
+            'containerd /var/lib/containerd/io.containerd.grpc.v1.cri. Empty: the front end makes them (iSulad).',
+        ),
+      front_end_state: optionalPath
+        .default('')
+        .describe(
+          'Its state directory, where the /dev/shm of pods is shown: /run/containerd/io.containerd.grpc.v1.cri. Empty where front_end_root is.',
+        ),
+      events_address: optionalPath
+        .default('')
+        .describe(
+          'ttrpc socket of the front end that shims tell of containers killed for want of memory: for containerd ' +
+            '/run/containerd/containerd.sock.ttrpc. Empty: they tell only us.',
+        ),
+      created_ttl: seconds
+        .default(600)
+        .describe('What was created or started, and no front end has asked for since, is removed after this time.'),
+    })
     .prefault({})
     .describe('The sandbox Controller server (containerd, iSulad).'),
   streaming: z
@@ -144,6 +202,16 @@ export const settingsSchema = z.strictObject({
     .describe(
       'The runtime handlers, by the name that a pod (RuntimeClass) gives. Any given here replaces all of these.',
     ),
+  shims: z
+    .strictObject({
+      warm: fewOrNone
+        .default(1)
+        .describe(
+          'How many shims of each kind are started before there is a pod for them, once there was one. 0: none.',
+        ),
+    })
+    .prefault({})
+    .describe('containerd shims: of handlers with a runtime_type, and of sandboxes of the sandboxer API.'),
   sandboxers: z
     .record(name, sandboxer)
     .prefault({})

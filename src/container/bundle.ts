@@ -43,12 +43,15 @@ export interface BundleDeps {
   readonly cdi: CdiDevices
   readonly pods: Pods
   /** The pid of a running container of the same pod. @throws CodedError `FailedPrecondition`. */
-  readonly pidOf: (containerId: string, sandboxId: string) => number
+  readonly pidOf: (containerId: string, sandboxId: string, signal: AbortSignal) => Promise<number>
   readonly seccomp: SeccompProfiles
   /** Gives files of the node to containers with this label. */
   readonly relabel: (paths: readonly string[], label: string, signal: AbortSignal) => Promise<void>
   readonly features: (runtimePath: string, signal: AbortSignal) => Promise<RuntimeFeatures>
 }
+
+/** What may be asked of a runtime that is not ours to see. */
+const UNKNOWN_RUNTIME = { recursiveReadOnlyMounts: false, idMappedMounts: false }
 
 /** Makes the bundles of containers: everything that the request, the image, the pod and the node say, in one config.json. */
 export class Bundles {
@@ -87,12 +90,13 @@ export class Bundles {
     const labels = context?.selinux_options ?? podContext?.selinux_options ?? null
     const selinux = resolveSelinux(labels, privileged, hostSecurity)
     const capabilities = containerCapabilities(context, hostSecurity.boundingCapabilities)
-    const [user, mounts, devices, cdi, seccomp] = await Promise.all([
+    const [user, mounts, devices, cdi, seccomp, namespaces] = await Promise.all([
       this.#user(config, image, async () => mounted.then(() => paths.rootfs)),
       this.#mounts(config, pod, resources, selinux, mounted, signal),
       planDevices(config, { hostPaths: this.#deps.hostPaths, listDirectory: (path) => readdir(path) }),
       this.#deps.cdi.resolve(config),
       this.#deps.seccomp.filter(context, capabilities.bounding, signal),
+      this.#namespaces(config, pod, signal),
       this.#makeVolumes(image.config.volumes, paths.rootfs, pod, mounted),
     ])
     const spec = containerSpec({
@@ -106,7 +110,7 @@ export class Bundles {
       user,
       mounts,
       devices,
-      namespaces: this.#namespaces(config, pod),
+      namespaces,
       podFiles: pod.files,
       cgroupsPath: resources.executed.cgroupsPath,
       cgroupMode: this.#options.cgroupMode,
@@ -151,7 +155,7 @@ export class Bundles {
     signal: AbortSignal,
   ): Promise<readonly Mount[]> {
     const { kernel, hostPaths, relabel } = this.#deps
-    const features = await this.#deps.features(pod.runtime.path, signal)
+    const features = pod.runtime.path === '' ? UNKNOWN_RUNTIME : await this.#deps.features(pod.runtime.path, signal)
     if (imageMounts.length > 0) await mounted
     const plan = await planMounts(
       config,
@@ -177,7 +181,7 @@ export class Bundles {
     for (const path of volumes) await this.#deps.kernel.makeDirectoryInRoot({ root, path, ...owner })
   }
 
-  #namespaces(config: ContainerConfig, pod: Pod): ContainerNamespacePaths {
+  async #namespaces(config: ContainerConfig, pod: Pod, signal: AbortSignal): Promise<ContainerNamespacePaths> {
     const options = config.linux?.security_context?.namespace_options ?? null
     const { net, ipc, uts, pid } = this.#deps.pods.namespaces(pod.id)
     return {
@@ -185,15 +189,17 @@ export class Bundles {
       ipc: ipc ?? null,
       uts: uts ?? null,
       user: pod.userns?.path ?? null,
-      pid: this.#pid(options, pod, pid),
+      ...(pod.tasks ? { elsewhere: true } : {}),
+      pid: await this.#pid(options, pod, pid, signal),
     }
   }
 
-  #pid(
+  async #pid(
     options: { readonly pid: string; readonly target_id: string } | null,
     pod: Pod,
     ofPod: string | undefined,
-  ): string | null {
+    signal: AbortSignal,
+  ): Promise<string | null> {
     const podMode = pod.config.linux?.security_context?.namespace_options?.pid ?? 'POD'
     switch (options?.pid ?? 'POD') {
       case 'CONTAINER':
@@ -201,7 +207,7 @@ export class Bundles {
       case 'NODE':
         return null
       case 'TARGET':
-        return `/proc/${this.#deps.pidOf(options?.target_id ?? '', pod.id)}/ns/pid`
+        return `/proc/${await this.#deps.pidOf(options?.target_id ?? '', pod.id, signal)}/ns/pid`
       default:
         // The container's default in a pod that shares none.
         if (podMode === 'NODE') return null

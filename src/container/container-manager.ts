@@ -4,6 +4,7 @@ import { waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
 import { nowNs } from '../core/now.ts'
 import type { ProcessStreams, StreamedExecRequest, StreamsWanted } from '../executor/types.ts'
+import type { ProcessCheckpoints } from '../executor/process-checkpoints.ts'
 import type { RunProgram } from '../host/programs/outcome.ts'
 import type { LifecycleEvent } from '../lifecycle/events.ts'
 import { Operations } from '../lifecycle/operations.ts'
@@ -19,9 +20,11 @@ import { ExitRecorder } from './exit-recorder.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
 import { type CheckpointWork, LiveOperations } from './live-operations.ts'
 import type { LoadedContainer } from './load.ts'
+import type { Orphans } from './orphans.ts'
 import type { Pod, Pods } from './pods.ts'
 import { ProcessRestores } from './checkpoint/process-restores.ts'
-import { Recovery } from './recovery.ts'
+import { Recoveries } from './recoveries.ts'
+import { Recovery, type Verdict } from './recovery.ts'
 import { StopGrace } from './stop-grace.ts'
 import { hasFailed } from './status.ts'
 import { Teardown } from './teardown.ts'
@@ -46,6 +49,8 @@ export interface ManagerDeps {
   readonly create: CreateDeps
   readonly pods: Pods
   readonly executed: ExecutedContainers
+  readonly orphans: Orphans
+  readonly processes: ProcessCheckpoints
   readonly checkpoints: Checkpoints
   readonly releaser: Releaser
   readonly run: RunProgram
@@ -66,6 +71,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
   readonly #owed: OwedReleases
   readonly #teardown: Teardown
   readonly #recovery: Recovery
+  readonly #recoveries: Recoveries
   readonly #exits: ExitRecorder
   /** The grace periods of the stops that are under way, by container. */
   readonly #graces = new Map<string, StopGrace>()
@@ -89,7 +95,14 @@ export class ContainerManager implements Containers, AsyncDisposable {
     })
     this.#live = new LiveOperations(
       { timeoutMs: options.createTimeoutMs, checkpointMs: options.checkpointMs },
-      { ...deps, executor, bundles, failpoints, restores: new ProcessRestores(options, { ...deps, executor }) },
+      {
+        ...deps,
+        executor,
+        bundles,
+        failpoints,
+        restores: new ProcessRestores(options, { ...deps, executor }),
+        uncertain: (container) => this.#recoveries.later(container),
+      },
     )
     this.#owed = new OwedReleases((id) => this.#releaseOwed(id))
     this.#exits = new ExitRecorder({
@@ -106,6 +119,14 @@ export class ContainerManager implements Containers, AsyncDisposable {
       killing: (container) => this.#exits.killing(container),
     })
     this.#recovery = new Recovery(options, { ...deps, executor })
+    this.#recoveries = new Recoveries(
+      { concurrency: options.recoveryConcurrency, signal: this.#closing.signal },
+      {
+        laneOf: (container) => this.#recovery.laneOf(container),
+        recover: (container) => this.#recover(container),
+        logger: deps.logger,
+      },
+    )
   }
 
   /** Takes up the containers that are on record; what became of them is found out by {@link recover}. */
@@ -120,16 +141,10 @@ export class ContainerManager implements Containers, AsyncDisposable {
     }
   }
 
-  /** Finds out how the restored containers are, several at a time. One that cannot be found out about delays no other. */
+  /** See {@link Recoveries.recover}. */
   async recover(): Promise<void> {
     // Requests are served meanwhile: what they make is nothing that an earlier daemon has left.
-    const waiting = this.#index.all().filter(({ id }) => this.#restored.has(id))
-    const worker = async (): Promise<void> => {
-      for (let next = waiting.pop(); next && !this.#closing.signal.aborted; next = waiting.pop()) {
-        await this.#recoverOne(next)
-      }
-    }
-    await Promise.all(Array.from({ length: this.#options.recoveryConcurrency }, worker))
+    await this.#recoveries.recover(this.#index.all().filter(({ id }) => this.#restored.has(id)))
   }
 
   async create(
@@ -244,7 +259,10 @@ export class ContainerManager implements Containers, AsyncDisposable {
    * @throws CodedError what the first threw that cannot be ended.
    */
   async stopPod(sandboxId: string): Promise<void> {
-    await this.#closePod(sandboxId, (container) => this.#stop(container, 0))
+    await this.#closePod(sandboxId, async (container) => {
+      await this.#stop(container, 0)
+      await this.#operations.run(container.id, 'settle', () => this.#teardown.settle(container))
+    })
   }
 
   /** Removes all containers of a sandbox. What of them cannot be released yet is owed, and keeps the sandbox on record. */
@@ -268,6 +286,21 @@ export class ContainerManager implements Containers, AsyncDisposable {
   /** All containers, also those that the CRI does not show. */
   all(): readonly Container[] {
     return this.#index.all()
+  }
+
+  /**
+   * The pid of a running container of a pod, as whoever runs it has it.
+   * @throws CodedError `FailedPrecondition` when it is not one, naming the field that asks for it.
+   */
+  async targetPid(id: string, sandboxId: string, signal: AbortSignal): Promise<number> {
+    const container = this.#listed(id)
+    const { metadata, status } = container
+    const record = this.#deps.executed.of(container)
+    if (metadata.sandboxId === sandboxId && status.state === 'RUNNING' && status.process && record) {
+      if (await this.#deps.create.executor.isAlive(record, status.process, signal)) return status.process.pid
+    }
+    const field = 'config.linux.security_context.namespace_options.target_id'
+    throw new CodedError('FailedPrecondition', `${field}: ${id} is no running container of this pod`)
   }
 
   /** How many containers there are in each state, how many are being made, and how many owe a release. */
@@ -406,9 +439,10 @@ export class ContainerManager implements Containers, AsyncDisposable {
     }
   }
 
-  async #recoverOne(container: Container): Promise<void> {
+  /** Finds out how a container is, and does what that calls for. Returns what it was. */
+  async #recover(container: Container): Promise<Verdict> {
     // Its sandbox may have gone on being removed, and have taken it along.
-    if (this.#index.find(container.id) !== container) return
+    if (this.#index.find(container.id) !== container) return 'leave'
     try {
       const hadEnded = container.status.exit !== null
       const verdict = await this.#operations.run(container.id, 'recover', () => this.#recovery.recover(container))
@@ -417,11 +451,13 @@ export class ContainerManager implements Containers, AsyncDisposable {
       else if (verdict === 'rollback') await this.#rollback(container, 'the daemon ended while it was being created')
       else if (verdict === 'remove') await this.#remove(container)
       else if (exit && !hadEnded) this.#emit('STOPPED', container, exit.atNs)
+      return verdict
     } catch (error) {
       const log = { containerId: container.id, error: errorMessage(error) }
       this.#deps.logger.error(log, 'container cannot be recovered')
       container.quarantine(errorMessage(error))
       this.#owed.add(container.id)
+      return 'leave'
     }
   }
 

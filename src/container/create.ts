@@ -2,8 +2,8 @@ import { chmod, chown, mkdir, rename } from 'node:fs/promises'
 import { sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { Group } from '../core/group.ts'
-import type { ConmonExecutor } from '../executor/conmon-executor.ts'
-import type { ContainerIo, ContainerRecord } from '../executor/types.ts'
+import type { Executors } from '../executor/executors.ts'
+import type { ContainerIo, ExecutedRecord } from '../executor/types.ts'
 import type { RunProgram } from '../host/programs/outcome.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { ImageRootfs, ImageView } from '../image/types.ts'
@@ -33,7 +33,7 @@ export interface CreateOptions {
 
 export interface CreateDeps {
   readonly durable: DurableDeps
-  readonly executor: ConmonExecutor
+  readonly executor: Executors
   readonly images: ImageRootfs
   readonly directories: Directories
   readonly overlays: OverlayMounts
@@ -81,7 +81,7 @@ export class CreateSequence {
   readonly #deps: CreateDeps
   readonly #paths: ContainerPaths
   #container: Container | undefined
-  #planned: ContainerRecord | undefined
+  #planned: ExecutedRecord | undefined
 
   constructor(plan: CreatePlan, steps: Steps, observer: CreateObserver, options: CreateOptions, deps: CreateDeps) {
     this.#plan = plan
@@ -113,7 +113,7 @@ export class CreateSequence {
     } catch (error) {
       // Planning took note of it; nothing of it was made.
       if (this.#planned && !this.#container) {
-        await this.#deps.executor.delete(this.#planned, AbortSignal.timeout(FORGET_MS))
+        await this.#deps.executor.forget(this.#planned, AbortSignal.timeout(FORGET_MS))
       }
       throw error
     }
@@ -152,7 +152,9 @@ export class CreateSequence {
     const { metadata, pod } = this.#plan
     const executed = await this.#deps.executor.plan({
       id: metadata.id,
+      sandboxId: pod.id,
       runtime: pod.runtime,
+      tasks: pod.tasks,
       bundleDir: this.#paths.stateDir,
       cgroupsPath: this.#deps.bundles.cgroupsPath(metadata.id, pod),
       hasUserns: pod.userns !== null,

@@ -144,8 +144,13 @@ export class Creations {
 
   /** Everything that can be refused is refused here, before anything is made. */
   #plan(name: string, pod: Pod, { config, checkpointed }: Wanted, held: HeldImages): CreatePlan {
+    if (checkpointed && pod.tasks) {
+      const why = 'its containers are run by a Task service, which does not restore any'
+      throw new CodedError('FailedPrecondition', `restore a container in pod sandbox ${pod.id}: ${why}`)
+    }
     const image = held.hold(config.image?.image ?? '')
     const mountedImages = new Map(imagesToMount(config).map((reference) => [reference, held.hold(reference).id]))
+    if (pod.tasks?.announced) checkLayers(this.#deps.images, [image.id, ...mountedImages.values()])
     const metadata = {
       id: randomBytes(32).toString('hex'),
       name,
@@ -220,6 +225,19 @@ function logPath({ config }: Pod, { log_path: path }: ContainerConfig): string {
   const joined = normalize(join(directory, path))
   if (!path.startsWith('/') && joined.startsWith(`${normalize(directory).replace(/\/$/, '')}/`)) return joined
   throw invalidField('config.log_path', `leads out of the log directory of the pod: ${JSON.stringify(path)}`)
+}
+
+/**
+ * Who runs containers elsewhere is given directories of ours, which must be root file systems: a directory without layers
+ * was taken for a block device of the node before (CVE-2026-24054).
+ */
+function checkLayers(images: ImageRootfs, ids: readonly string[]): void {
+  const empty = ids.find((id) => images.lowerDirs(id).length === 0)
+  if (empty === undefined) return
+  throw new CodedError(
+    'FailedPrecondition',
+    `config.image: image ${empty} has no layers, which this sandboxer cannot run`,
+  )
 }
 
 function nameTaken(name: string, why: string): CodedError {

@@ -1,16 +1,17 @@
 import type { Logger } from 'pino'
 import { deadline, sleep } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
-import type { ConmonExecutor } from '../executor/conmon-executor.ts'
-import type { ContainerRecord, ExitStatus } from '../executor/types.ts'
-import { isAlive, type ProcessIdentity } from '../host/process.ts'
+import type { ExecutedRecord, Executor, ExitStatus } from '../executor/types.ts'
+import type { ProcessIdentity } from '../host/process.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
+import { isUnreachable, type Orphans } from './orphans.ts'
 import { notBefore, unknownExit } from './status.ts'
 
 export interface ExitRecorderDeps {
-  readonly executor: ConmonExecutor
-  readonly executed: ExecutedContainers
+  readonly executor: Executor<ExecutedRecord>
+  readonly executed: Pick<ExecutedContainers, 'of' | 'ofProcess'>
+  readonly orphans: Pick<Orphans, 'end'>
   readonly logger: Logger
   /** Aborts when the daemon stops. */
   readonly signal: AbortSignal
@@ -19,7 +20,10 @@ export interface ExitRecorderDeps {
 }
 
 const KILL_REST_MS = 2000
-const RETRY_MS = 5000
+const LOOK_MS = 10_000
+/** Between attempts to watch: the first, and the longest. */
+const RETRY_MS = 500
+const LONGEST_RETRY_MS = 5000
 
 /** Watches for the ends of containers, and puts them on record. */
 export class ExitRecorder {
@@ -60,9 +64,9 @@ export class ExitRecorder {
       } catch (error) {
         if (signal.aborted) return
         const log = { containerId: container.id, error: errorMessage(error) }
-        if (attempt === 0) logger.error(log, 'container cannot be watched')
-        if (!isAlive(process, process.bootId)) return this.#note(container, unknownExit(), false)
-        await sleep(RETRY_MS, signal).catch(() => undefined)
+        if (attempt === 0) logger[isUnreachable(error) ? 'warn' : 'error'](log, 'container cannot be watched')
+        if (await this.#recordGone(container, process, error)) return
+        await sleep(Math.min(RETRY_MS * 2 ** attempt, LONGEST_RETRY_MS), signal).catch(() => undefined)
       }
     }
   }
@@ -71,12 +75,49 @@ export class ExitRecorder {
     const { executor, executed, signal } = this.#deps
     const record = executed.of(container)
     if (!record) throw new CodedError('DataLoss', 'nothing of it is on record')
-    const exit = await executor.wait(record, process, signal)
+    await this.#recordEnd(container, record, await executor.wait(record, process, signal))
+  }
+
+  /** Puts the end of a container on record that cannot be watched, if it is known to have ended. */
+  async #recordGone(container: Container, process: ProcessIdentity, failure: unknown): Promise<boolean> {
+    const { executor, executed, orphans, logger } = this.#deps
+    using limit = deadline(`look at container ${container.id}`, LOOK_MS, this.#deps.signal)
+    try {
+      const record = executed.ofProcess(container, process)
+      if (await orphans.end(record, failure, limit.signal)) {
+        await this.#note(container, unknownExit(), false)
+        return true
+      }
+      if (await executor.isAlive(record, process, limit.signal)) return false
+      const exit = (await executor.exitStatus(record, limit.signal)) ?? unknownExit()
+      await this.#recordEnd(container, record, exit)
+      return true
+    } catch (error) {
+      // Who cannot be asked has not said that it ended.
+      logger.debug({ containerId: container.id, error: errorMessage(error) }, 'container cannot be looked at')
+      return false
+    }
+  }
+
+  async #recordEnd(container: Container, record: ExecutedRecord, exit: ExitStatus): Promise<void> {
     // Read before the cgroup is removed, which waits for this.
-    const oomKilled = !this.#killed.has(container) && (await executor.oomKilled(record, exit))
+    const oomKilled = !this.#killed.has(container) && (await this.#oomKilled(record, exit))
     // Without a pid namespace of its own, what its first process has started is still there.
     if (sharesPids(container)) await this.#killRest(container, record)
     await this.#note(container, exit, oomKilled)
+  }
+
+  /** The exit code is known by now, and is not given up for this. */
+  async #oomKilled(record: ExecutedRecord, exit: ExitStatus): Promise<boolean> {
+    using limit = deadline(`look at the memory of container ${record.id}`, LOOK_MS, this.#deps.signal)
+    try {
+      return await this.#deps.executor.oomKilled(record, exit, limit.signal)
+    } catch (error) {
+      if (!isUnreachable(error)) throw error
+      const log = { containerId: record.id, error: errorMessage(error) }
+      this.#deps.logger.warn(log, 'whether a container ran out of memory is not known')
+      return false
+    }
   }
 
   async #note(container: Container, exit: ExitStatus, oomKilled: boolean): Promise<void> {
@@ -92,7 +133,7 @@ export class ExitRecorder {
   }
 
   /** One that cannot be killed now is when the container is removed; the end of the container is told all the same. */
-  async #killRest(container: Container, record: ContainerRecord): Promise<void> {
+  async #killRest(container: Container, record: ExecutedRecord): Promise<void> {
     using limit = deadline(`end what container ${container.id} has started`, KILL_REST_MS, this.#deps.signal)
     try {
       await this.#deps.executor.killAll(record, limit.signal)

@@ -2,12 +2,21 @@ import { type Deadline, deadline } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { nowNs } from '../core/now.ts'
-import type { ConmonExecutor } from '../executor/conmon-executor.ts'
-import type { ContainerRecord, ProcessStreams, StreamedExecRequest, StreamsWanted } from '../executor/types.ts'
+import {
+  type ContainerRecord,
+  type ExecutedRecord,
+  type Executor,
+  isTask,
+  type ProcessStreams,
+  type StreamedExecRequest,
+  type StreamsWanted,
+} from '../executor/types.ts'
+import type { ProcessIdentity } from '../host/process.ts'
 import type { Bundles } from './bundle.ts'
 import type { RunningContainer } from './checkpoint/checkpoints.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
+import { isUnreachable } from './orphans.ts'
 import type { ProcessRestores } from './checkpoint/process-restores.ts'
 import { notBefore, unknownExit } from './status.ts'
 import type { ContainerResources, ExecResult } from './types.ts'
@@ -20,11 +29,13 @@ export interface LiveOptions {
 }
 
 export interface LiveDeps {
-  readonly executor: ConmonExecutor
-  readonly executed: ExecutedContainers
+  readonly executor: Executor<ExecutedRecord>
+  readonly executed: Pick<ExecutedContainers, 'of'>
   readonly bundles: Bundles
   readonly restores: ProcessRestores
   readonly failpoints: Failpoints
+  /** Told of a container of which it is not known whether it was started: whoever runs it did not answer. */
+  readonly uncertain: (container: Container) => void
 }
 
 /** What is done with the containers of a checkpoint, within a time. */
@@ -58,9 +69,13 @@ export class LiveOperations {
     const startedAtNs = nowNs()
     let { process } = container.status
     try {
-      if (restored) process = await this.#deps.restores.restore(container, record, limit.signal)
+      if (restored) process = await this.#restore(container, record, limit.signal)
       else await executor.start(record, limit.signal)
     } catch (error) {
+      if (isTask(record) && isUnreachable(error)) {
+        this.#deps.uncertain(container)
+        throw error
+      }
       // What is left of a restore is nothing that another could begin with.
       const ended = restored ? ({ state: 'EXITED', exit: unknownExit() } as const) : {}
       await container.note({ status: (current) => ({ ...current, ...ended, message: errorMessage(error) }) })
@@ -135,7 +150,7 @@ export class LiveOperations {
     await turn(async () => {
       limit.signal.throwIfAborted()
       const running = containers.map((container) => {
-        return { container, record: this.#record(container, ['RUNNING'], 'checkpoint') }
+        return { container, record: underConmon(this.#record(container, ['RUNNING'], 'checkpoint'), 'checkpoint') }
       })
       await work(running, budgetMs, limit.signal)
     })
@@ -170,7 +185,11 @@ export class LiveOperations {
     if (others?.size === 0) this.#underWay.delete(id)
   }
 
-  #record(container: Container, states: readonly string[], what: string): ContainerRecord {
+  async #restore(container: Container, record: ExecutedRecord, signal: AbortSignal): Promise<ProcessIdentity> {
+    return this.#deps.restores.restore(container, underConmon(record, 'restore'), signal)
+  }
+
+  #record(container: Container, states: readonly string[], what: string): ExecutedRecord {
     const { state } = container.status
     if (!states.includes(state)) {
       const why = `it is ${state}, not ${states.join(' or ')}`
@@ -180,4 +199,11 @@ export class LiveOperations {
     if (record) return record
     throw new CodedError('FailedPrecondition', `${what} container ${container.id}: nothing of it is left to work with`)
   }
+}
+
+/** @throws CodedError `FailedPrecondition` for what a Task service runs: its processes are not ours to save. */
+function underConmon(record: ExecutedRecord, what: string): ContainerRecord {
+  if (!isTask(record)) return record
+  const why = 'it is run by a Task service, whose containers are not checkpointed'
+  throw new CodedError('FailedPrecondition', `${what} container ${record.id}: ${why}`)
 }

@@ -53,8 +53,12 @@ export interface PodNamespacePaths {
 
 /** The sandboxes, as containers use them. */
 export interface Pods {
-  /** @throws CodedError `NotFound`; `Unimplemented` when its sandboxer runs the containers itself. */
+  /** @throws CodedError `NotFound`; `FailedPrecondition` when there is nothing that could run its containers. */
   get(sandboxId: string): Pod
   /** @throws CodedError `FailedPrecondition` when the process that holds them is gone. */
   namespaces(sandboxId: string): PodNamespacePaths
+  /** The Task service that runs its containers now; null when there is none, or nothing is known of it. */
+  endpoint(sandboxId: string): TaskEndpoint | null
+  /** Whether it is known to have ended, or there is none: nothing of it runs any more, and nobody answers for it. */
+  hasEnded(sandboxId: string): boolean
 }

@@ -1,18 +1,23 @@
-import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Logger } from 'pino'
+import { deadline } from '../core/deadline.ts'
 import { errorMessage } from '../core/errors.ts'
 import { nowNs } from '../core/now.ts'
-import type { ConmonExecutor } from '../executor/conmon-executor.ts'
-import type { ContainerRecord, ExitStatus } from '../executor/types.ts'
-import { isAlive, type ProcessIdentity } from '../host/process.ts'
+import type { ProcessCheckpoints } from '../executor/process-checkpoints.ts'
+import { type ExecutedRecord, type Executor, type ExitStatus, isTask } from '../executor/types.ts'
+import type { ProcessIdentity } from '../host/process.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
+import { isUnreachable, type Orphans } from './orphans.ts'
 import { notBefore, unknownExit } from './status.ts'
 
+/** One look at one container, at whoever runs it. */
+const LOOK_MS = 15_000
+
 export interface RecoveryDeps {
-  readonly executor: ConmonExecutor
-  readonly executed: ExecutedContainers
+  readonly executor: Executor<ExecutedRecord>
+  readonly executed: Pick<ExecutedContainers, 'of'>
+  readonly orphans: Pick<Orphans, 'end'>
+  readonly processes: Pick<ProcessCheckpoints, 'wasRestored'>
   readonly logger: Logger
 }
 
@@ -22,6 +27,8 @@ export type Verdict =
   | 'watch'
   /** It has ended, or cannot be observed. */
   | 'leave'
+  /** Whoever runs it does not answer: it stays as it is on record, and is asked about again. */
+  | 'later'
   /** Its CreateContainer never ended: take it back. */
   | 'rollback'
   /** Its removal has begun: go on with it. */
@@ -63,46 +70,86 @@ export class Recovery {
     try {
       return await this.#observe(container)
     } catch (error) {
-      container.quarantine(errorMessage(error))
       const log = { containerId: container.id, error: errorMessage(error) }
+      if (isUnreachable(error) && this.#isTask(container)) {
+        this.#deps.logger.warn(log, 'container cannot be observed yet')
+        return 'later'
+      }
+      container.quarantine(errorMessage(error))
       this.#deps.logger.error(log, 'container cannot be observed')
       return 'leave'
     }
   }
 
+  /** The Task service that runs the container; `''` when it is run by an OCI runtime on this node, or nothing is known. */
+  laneOf(container: Container): string {
+    try {
+      const record = this.#deps.executed.of(container)
+      return record && isTask(record) ? record.endpoint.address : ''
+    } catch {
+      // Its recovery tells why.
+      return ''
+    }
+  }
+
+  #isTask(container: Container): boolean {
+    return this.laneOf(container) !== ''
+  }
+
   async #observe(container: Container): Promise<Verdict> {
     const record = this.#deps.executed.of(container)
     if (!record) return 'leave'
-    const { executor } = this.#deps
+    using limit = deadline(`look at container ${container.id}`, LOOK_MS)
+    try {
+      return await this.#look(container, record, limit.signal)
+    } catch (error) {
+      if (!(await this.#deps.orphans.end(record, error, limit.signal))) throw error
+      await this.#ended(container, unknownExit(), false)
+      return 'leave'
+    }
+  }
+
+  async #look(container: Container, record: ExecutedRecord, signal: AbortSignal): Promise<Verdict> {
+    const { executor, processes, logger } = this.#deps
     const known = container.status.process
     // One that has moved itself to another cgroup is still the one that we know.
-    const isKnownAlive = known !== null && isAlive(known, this.#bootId)
-    const process = isKnownAlive ? known : await executor.findProcess(record)
+    const isKnownAlive = known !== null && (await executor.isAlive(record, known, signal))
+    const process = isKnownAlive ? known : await executor.findProcess(record, signal)
     // It waits for its start, which was not asked for.
     const isUntouched = container.metadata.restored && container.status.state === 'CREATED' && !process
-    if (isUntouched && !(await executor.wasLaunched(record))) return 'leave'
+    if (isUntouched && !isTask(record) && !(await processes.wasRestored(record))) return 'leave'
     if (process && (!known || known.startTime === process.startTime)) {
-      await this.#running(container, record, process)
-      await executor.killLeftExecs(record, process).catch((error: unknown) => {
+      await this.#running(container, record, process, signal)
+      await executor.killLeftExecs(record, process, signal).catch((error: unknown) => {
         const log = { containerId: container.id, error: errorMessage(error) }
-        this.#deps.logger.warn(log, 'commands of an earlier daemon may still run')
+        logger.warn(log, 'commands of an earlier daemon may still run')
       })
       return 'watch'
     }
-    const exit = (await executor.exitStatus(record)) ?? unknownExit()
-    await this.#ended(container, exit, await executor.oomKilled(record, exit))
+    const exit = await this.#exitOf(record, known, signal)
+    await this.#ended(container, exit, await executor.oomKilled(record, exit, signal))
     return 'leave'
   }
 
-  /** A start that was not written down any more can be told by what the runtime has taken away: the FIFO it waits at. */
-  async #running(container: Container, record: ContainerRecord, process: ProcessIdentity): Promise<void> {
-    const stateDir = join(record.runtime.root, record.id)
-    const waits = await stat(join(stateDir, 'exec.fifo')).catch(() => null)
-    const state = waits ? 'CREATED' : 'RUNNING'
+  /** Of a container of a Task service, it is us who write the log: its end is told when all is in that. */
+  async #exitOf(record: ExecutedRecord, known: ProcessIdentity | null, signal: AbortSignal): Promise<ExitStatus> {
+    const { executor } = this.#deps
+    if (isTask(record) && known) return executor.wait(record, known, signal)
+    return (await executor.exitStatus(record, signal)) ?? unknownExit()
+  }
+
+  /** A start that was not written down any more is told by whoever runs it. */
+  async #running(
+    container: Container,
+    record: ExecutedRecord,
+    process: ProcessIdentity,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const startedAtNs = await this.#deps.executor.startedAtNs(record, process, signal)
+    const state = startedAtNs === null ? 'CREATED' : 'RUNNING'
     if (container.status.state === state && container.status.process) return
-    const startedAtNs = waits ? 0n : BigInt(Math.round((await stat(stateDir)).mtimeMs * 1e6))
     await container.note({
-      status: (current) => ({ ...current, state, process, startedAtNs: current.startedAtNs || startedAtNs }),
+      status: (current) => ({ ...current, state, process, startedAtNs: current.startedAtNs || (startedAtNs ?? 0n) }),
     })
   }
 

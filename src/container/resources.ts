@@ -1,4 +1,4 @@
-import type { ContainerRecord } from '../executor/types.ts'
+import type { ExecutedRecord } from '../executor/types.ts'
 import type { DirectoryRecord } from '../lifecycle/directories.ts'
 import type { ReleaseChain } from '../lifecycle/release.ts'
 import { CONTAINER_KIND, intents, type LedgerEntry } from '../store/ledger.ts'
@@ -17,13 +17,13 @@ export interface ContainerResourcePlan {
   readonly directories: readonly DirectoryRecord[]
   readonly rootfs: string
   readonly imageMounts: readonly ImageMount[]
-  readonly executed: ContainerRecord
+  readonly executed: ExecutedRecord
 }
 
 export function planResources(
   config: Pick<ContainerConfig, 'mounts'>,
   paths: ContainerPaths,
-  executed: ContainerRecord,
+  executed: ExecutedRecord,
 ): ContainerResourcePlan {
   return {
     directories: [{ path: paths.rootDir }, { path: paths.stateDir }],

@@ -3,23 +3,27 @@ import type { Logger } from 'pino'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
-import type { ConmonExecutor } from '../executor/conmon-executor.ts'
-import type { ContainerRecord } from '../executor/types.ts'
-import { isAlive, type ProcessIdentity } from '../host/process.ts'
+import { type ExecutedRecord, type Executor, isTask } from '../executor/types.ts'
+import type { ProcessIdentity } from '../host/process.ts'
 import { ledgerChange, type Releaser } from '../lifecycle/release.ts'
 import { signalNumber } from '../oci/stop-signal.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
+import type { Orphans } from './orphans.ts'
 import { RELEASE_CHAINS } from './resources.ts'
 import { unknownExit } from './status.ts'
 import { StopGrace } from './stop-grace.ts'
 
 /** From SIGKILL to the end of a process; only one in uninterruptible sleep takes longer. */
 const KILL_MS = 10_000
+/** One question to whoever runs a container. */
+const LOOK_MS = 10_000
+const SETTLE_MS = 20_000
 
 export interface TeardownDeps {
-  readonly executor: ConmonExecutor
-  readonly executed: ExecutedContainers
+  readonly executor: Executor<ExecutedRecord>
+  readonly executed: Pick<ExecutedContainers, 'of' | 'ofProcess' | 'release'>
+  readonly orphans: Pick<Orphans, 'end'>
   readonly releaser: Releaser
   readonly failpoints: Failpoints
   readonly logger: Logger
@@ -27,6 +31,11 @@ export interface TeardownDeps {
   readonly ended: (container: Container, process: ProcessIdentity) => Promise<void>
   /** Told before a container is killed. */
   readonly killing: (container: Container) => void
+}
+
+interface RunningProcess {
+  readonly record: ExecutedRecord
+  readonly process: ProcessIdentity
 }
 
 /**
@@ -42,34 +51,59 @@ export class Teardown {
 
   /**
    * Asks the container to end, and kills it when it has not by the end of the grace period.
-   * @throws CodedError `FailedPrecondition` when not even SIGKILL ended it.
+   * @throws CodedError `FailedPrecondition` when not even SIGKILL ended it; `Unavailable` or `DeadlineExceeded` when who
+   * runs it does not answer: then it is what it was.
    */
   async stop(container: Container, grace: StopGrace): Promise<void> {
     const { state } = container.status
-    const process = await this.#findProcess(container)
-    if (!process) return this.#markEnded(container)
+    const found = await this.#findProcess(container)
+    if (!found) return this.#markEnded(container)
+    const { record, process } = found
     const ended = this.#deps.ended(container, process)
     // One that was not started is not there to handle a signal.
     if (state === 'RUNNING') {
-      this.#deps.executor.kill(process, signalNumber(container.metadata.stopSignal) ?? constants.signals.SIGTERM)
+      const signalled = signalNumber(container.metadata.stopSignal) ?? constants.signals.SIGTERM
+      await this.#within(container, (signal) => this.#deps.executor.kill(record, process, signalled, signal))
       await this.#deps.failpoints.hit('container-stop.signalled')
       if (await grace.outlasts(ended)) return this.#markEnded(container)
     }
     this.#deps.killing(container)
-    this.#deps.executor.kill(process, 'SIGKILL')
+    await this.#kill(container, found, ended)
+    await this.#deps.failpoints.hit('container-stop.ended')
+    await this.#markEnded(container)
+  }
+
+  /** Returns when it is on record to have ended, or has ended and that takes too long to be told. */
+  async #kill(container: Container, { record, process }: RunningProcess, ended: Promise<void>): Promise<void> {
+    const { executor } = this.#deps
     using patience = deadline(`stop container ${container.id}`, KILL_MS)
     try {
+      await executor.kill(record, process, 'SIGKILL', patience.signal)
       // What is frozen is thawed by this, and dies only then.
       await this.#killAll(container, patience.signal)
       await waitFor(ended, patience.signal)
     } catch (cause) {
       // Its end may take long to be told where disks are slow.
-      if (!isAlive(process, process.bootId)) return await this.#markEnded(container)
+      if (!(await this.#within(container, (signal) => executor.isAlive(record, process, signal)))) return
       const why = `it is still there ${KILL_MS} ms after SIGKILL`
       throw new CodedError('FailedPrecondition', `stop container ${container.id}: ${why}`, { cause })
     }
-    await this.#deps.failpoints.hit('container-stop.ended')
-    await this.#markEnded(container)
+  }
+
+  /**
+   * Takes an ended container from its Task service, which may end with the sandbox and has its exit status no longer to keep.
+   * What fails is done when the container is removed.
+   */
+  async settle(container: Container): Promise<void> {
+    const record = this.#record(container)
+    if (!record || !isTask(record)) return
+    using limit = deadline(`settle container ${container.id}`, SETTLE_MS)
+    try {
+      await this.#deps.executed.release(record, limit.signal)
+    } catch (error) {
+      const log = { containerId: container.id, error: errorMessage(error) }
+      this.#deps.logger.warn(log, 'container is left at its Task service')
+    }
   }
 
   /** Ends the container at once and gives back all of it. Returns whether nothing is left; otherwise the rest is owed. */
@@ -94,13 +128,31 @@ export class Teardown {
   }
 
   /** Its first process, if that lives: also of a container that is not known as it should be, something may run. */
-  async #findProcess(container: Container): Promise<ProcessIdentity | null> {
+  async #findProcess(container: Container): Promise<RunningProcess | null> {
+    const { executor, executed, orphans } = this.#deps
     const { process, exit } = container.status
-    if (process && isAlive(process, process.bootId)) return process
-    if (exit) return null
-    const record = this.#record(container)
-    // Of one that has just died, the end is about to be told.
-    return (record && (await this.#deps.executor.findProcess(record))) ?? process
+    // That was seen, or the whole node has gone down since.
+    if (exit && exit.reason !== 'Unknown') return null
+    return this.#within(container, async (signal) => {
+      const record = process ? executed.ofProcess(container, process) : this.#record(container)
+      if (!record) return null
+      try {
+        if (process && (await executor.isAlive(record, process, signal))) return { record, process }
+        if (exit) return null
+        // Of one that has just died, the end is about to be told.
+        const found = (this.#record(container) && (await executor.findProcess(record, signal))) ?? process
+        return found && { record, process: found }
+      } catch (error) {
+        if (await orphans.end(record, error, signal)) return null
+        throw error
+      }
+    })
+  }
+
+  /** Whoever runs a container may not answer. */
+  async #within<T>(container: Container, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    using limit = deadline(`look at container ${container.id}`, LOOK_MS)
+    return await work(limit.signal)
   }
 
   async #killAll(container: Container, signal: AbortSignal): Promise<void> {
@@ -108,7 +160,7 @@ export class Teardown {
     if (record) await this.#deps.executor.killAll(record, signal)
   }
 
-  #record(container: Container): ContainerRecord | null {
+  #record(container: Container): ExecutedRecord | null {
     try {
       return this.#deps.executed.of(container)
     } catch (error) {

@@ -23,8 +23,21 @@ export interface SandboxSpec {
   readonly shmPath: string
   /** The pod's addresses, the primary one first, for a controller that wants the network set up before. */
   readonly ips?: readonly string[]
+  /** The results of its networks, likewise. */
+  readonly networks?: readonly PodNetwork[]
   /** Which shim is to run it, where a front end has asked for one; otherwise its runtime handler says. */
   readonly shim?: ShimRequest
+}
+
+/** What a CNI network has given to a pod. */
+export interface PodNetwork {
+  readonly result: {
+    readonly interfaces: readonly { readonly name: string; readonly mac: string; readonly sandbox: string }[]
+    /** `address` with prefix length; `interface` is an index into `interfaces`. */
+    readonly ips: readonly { readonly address: string; readonly gateway?: string; readonly interface?: number }[]
+    readonly routes: readonly object[]
+    readonly dns: object
+  }
 }
 
 /** A containerd shim (runtime v2), as a front end asks for it. */
@@ -90,7 +103,10 @@ export interface Controller<R extends ControllerRecord = ControllerRecord> {
    * Without this method, or null: by the OCI runtime of its handler, under conmon.
    */
   tasks?(record: R): (TaskEndpoint & { readonly announced: boolean }) | null
-  /** Tells a sandboxer all the tasks of a sandbox; only where `tasks` says that they are to be announced. */
+  /**
+   * Tells a sandboxer all the tasks of a sandbox; only where `tasks` says that they are to be announced. Callers make these
+   * calls for one sandbox one after the other.
+   */
   announce?(record: R, tasks: readonly AnnouncedTask[], signal: AbortSignal): Promise<void>
   /**
    * What the sandbox uses, as `io.containerd.cgroups.v1.Metrics` or `v2`. Null when its controller cannot tell: then it is
@@ -101,13 +117,14 @@ export interface Controller<R extends ControllerRecord = ControllerRecord> {
   stop(record: R, process: ProcessIdentity | null, graceMs: number, signal: AbortSignal): Promise<void>
   /**
    * Resolves when the sandbox has ended by itself or was stopped; never for one that has no process.
-   * @param onReachable told by a remote controller whether the sandbox can be observed: first, and at each change.
+   * @param onReachable told by a remote controller whether the sandbox can be observed, and why not: first, and at each
+   * change.
    */
   wait(
     record: R,
     process: ProcessIdentity | null,
     signal: AbortSignal,
-    onReachable?: (reachable: boolean) => void,
+    onReachable?: (reachable: boolean, problem: string) => void,
   ): Promise<ExitStatus>
   /**
    * The pod's namespaces as paths, for containers that join them; left out is what the pod does not have for itself.

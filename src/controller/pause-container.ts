@@ -53,18 +53,21 @@ export class PauseContainers {
     this.#executor = deps.executor
   }
 
-  /** @throws CodedError for what the pod asks for and this node cannot give; nothing is made. */
-  async plan(spec: SandboxSpec): Promise<PauseRecord> {
+  /**
+   * @param runtime in place of that of the runtime handler.
+   * @throws CodedError for what the pod asks for and this node cannot give; nothing is made.
+   */
+  async plan(spec: SandboxSpec, runtime: OciRuntime = this.#runtime(spec.runtimeHandler)): Promise<PauseRecord> {
     // What the specification would refuse is refused before anything is made. The paths matter only later.
     pauseSpec(this.#specInput(spec, joinedNamespaces(spec), null, '/'))
     const path = cgroupsPath({
-      driver: this.#options.cgroupDriver,
+      driver: runtime.systemdCgroup ? 'systemd' : 'cgroupfs',
       cgroupParent: spec.config.linux?.cgroup_parent ?? '',
       id: spec.id,
     })
     const container = await this.#executor.plan({
       id: spec.id,
-      runtime: this.#runtime(spec.runtimeHandler),
+      runtime,
       bundleDir: spec.stateDir,
       cgroupsPath: path,
       hasUserns: spec.usernsPath !== '',
@@ -92,9 +95,12 @@ export class PauseContainers {
 
   /** The record of a container of which only the id is known, or null when no runtime knows it. */
   derive(id: string, bundleDir: string): PauseRecord | null {
-    const found = Object.values(this.#options.runtimes).find(({ runtimeRoot }) => existsSync(join(runtimeRoot, id)))
-    if (!found) return null
-    const runtime = this.#runtimeOf(found)
+    const runtime = Object.values(this.#options.runtimes)
+      .map((handler) => this.#runtimeOf(handler))
+      // Where shims have it, that of each namespace has a directory.
+      .flatMap((found) => [found, { ...found, root: join(found.root, 'k8s.io') }])
+      .find(({ root }) => existsSync(join(root, id)))
+    if (!runtime) return null
     const container = {
       id,
       runtime,
@@ -116,13 +122,22 @@ export class PauseContainers {
     namespaces: NamespacePaths,
     signal: AbortSignal,
   ): Promise<ProcessIdentity> {
-    const { container } = record
+    await this.writeBundle(record, spec, namespaces, signal)
+    return this.#executor.create(record.container, signal)
+  }
+
+  /** Writes the bundle, for whoever creates the container. */
+  async writeBundle(
+    { container }: PauseRecord,
+    spec: SandboxSpec,
+    namespaces: NamespacePaths,
+    signal: AbortSignal,
+  ): Promise<void> {
     // The pause has no capabilities.
     const seccomp = await this.#options.seccomp.filter(spec.config.linux?.security_context ?? null, [], signal)
     const oci = pauseSpec(this.#specInput(spec, namespaces, seccomp, container.cgroupsPath))
     await makeDirectory(container.runtime.root)
     await writeFile(join(container.bundleDir, 'config.json'), ociJson(oci), { mode: 0o600 })
-    return this.#executor.create(container, signal)
   }
 
   async start(record: PauseRecord, signal: AbortSignal): Promise<ProcessIdentity> {

@@ -1,47 +1,64 @@
-import { canonicalJson } from '../core/canonical-json.ts'
-import { CodedError, errorCode } from '../core/errors.ts'
-import type { ExitStatus } from '../executor/types.ts'
-import type { PodSandboxConfig } from '../generated/runtime/v1/PodSandboxConfig.ts'
-import type { ProcessIdentity } from '../host/process.ts'
-import type { Controller, SandboxNamespaces, ControllerStatus, SandboxSpec } from './controller.ts'
-import type { SandboxerClient } from './sandboxer-client.ts'
-import { createRequest, fromTimestamp, unknownExit } from './sandboxer-messages.ts'
+import type { RemoteCall, SandboxerClient } from '../client/sandboxer-client.ts'
+import { fromTimestamp } from '../client/timestamp.ts'
+import { CodedError, errorCode, errorMessage } from '../core/errors.ts'
 import { nowNs } from '../core/now.ts'
-import { SandboxerWait } from './sandboxer-wait.ts'
+import type { AnnouncedTask } from '../executor/task/types.ts'
+import type { ExitStatus, TaskEndpoint } from '../executor/types.ts'
+import type { Any } from '../generated/google/protobuf/Any.ts'
+import type { ProcessIdentity } from '../host/process.ts'
+import type { Controller, ControllerStatus, SandboxNamespaces, SandboxSpec } from './controller.ts'
+import { announcement, type ConfigCodec, createRequest, TASKS_FIELD, unknownExit } from './sandboxer-messages.ts'
+import {
+  parseSandboxerRecord,
+  type SandboxerRecord,
+  type SandboxRuntime,
+  type StartedSandbox,
+} from './sandboxer-record.ts'
+import { type OnReachable, SandboxerWait, WAIT_TIMING, type WaitTiming } from './sandboxer-wait.ts'
 
 /** How long a peer may go on with a Create that was cut short. Until then, not to know the sandbox says little. */
 const MAY_APPEAR_MS = 20_000
-
-/** Where the containers of a sandbox are run. */
-export interface TaskEndpoint {
-  /** As the sandboxer gave it, e.g. `ttrpc+unix:///path`; `''` before the sandbox was started. */
-  readonly taskAddress: string
-  /** Of the Task service. */
-  readonly version: number
-}
-
-export interface SandboxerRecord extends TaskEndpoint, Readonly<Record<string, unknown>> {
-  readonly sandboxer: string
-  /** Where the sandboxer was when it got this sandbox. */
-  readonly address: string
-  readonly id: string
-}
+/** For what is read while somebody waits for an answer that can do without it. */
+const READ_MS = 2000
+/**
+ * How often one of the sandboxes is looked at, each in turn: so a peer that hangs is noticed for all of them, however many
+ * there are.
+ */
+const PROBE_MS = 5000
+/** The first version of the Task service whose Create says all that there is to say of a container. */
+const NEEDS_NO_ANNOUNCEMENT = 3
 
 export interface SandboxerOptions {
   /** The name of the sandboxer in the configuration. */
   readonly name: string
   /** For people and for the record: `unix:///path`. */
   readonly address: string
+  /** Whether the network is set up before it is told to make a sandbox. */
+  readonly networkFirst: boolean
+  /** How long it may be away before that is told to whoever watches its sandboxes. */
+  readonly unreachableGraceMs: number
+  /** What the runtime handler of that name stands for at the peer. */
+  readonly runtimeOf: (handler: string) => SandboxRuntime
   /** One call. */
   readonly remoteMs: number
-  /** Create and Start, which may boot a virtual machine. */
+  /** Create, Start and Update, which may boot a virtual machine and plug disks into it. */
   readonly runtimeMs: number
+  readonly timing?: WaitTiming
 }
 
 export interface SandboxerDeps {
   readonly client: SandboxerClient
-  /** The protobuf form of a pod's configuration. */
-  readonly encodeConfig: (config: PodSandboxConfig) => Buffer
+  readonly codec: ConfigCodec
+}
+
+/** What is known of a sandbox beyond its record. */
+interface Known {
+  started: StartedSandbox | undefined
+  wait: SandboxerWait | undefined
+  /** The peer has not been told of it: there is nothing there to stop or to remove. */
+  isPlanned: boolean
+  /** Until when it may still appear at the peer, since nobody waited for the end of its Create. */
+  mayAppearUntilMs: number
 }
 
 /**
@@ -50,78 +67,109 @@ export interface SandboxerDeps {
  */
 export class SandboxerController implements Controller<SandboxerRecord> {
   readonly name: string
-  readonly networkFirst = true
+  readonly networkFirst: boolean
   readonly remote = true
   readonly #options: SandboxerOptions
   readonly #deps: SandboxerDeps
-  readonly #endpoints = new Map<string, TaskEndpoint>()
-  readonly #waits = new Map<string, SandboxerWait>()
-  /** Sandboxes that the peer has not been told of: there is nothing there to stop or to remove. */
-  readonly #planned = new Set<string>()
-  /** Until when a sandbox may still appear at the peer, since nobody waited for the end of its Create. */
-  readonly #mayAppearUntilMs = new Map<string, number>()
+  readonly #known = new Map<string, Known>()
+  /** The next one to be looked at first. */
+  readonly #waits = new Set<SandboxerWait>()
+  #probes: NodeJS.Timeout | undefined
+  #lostAtMs = Number.NEGATIVE_INFINITY
 
   constructor(options: SandboxerOptions, deps: SandboxerDeps) {
     this.name = options.name
+    this.networkFirst = options.networkFirst
     this.#options = options
     this.#deps = deps
   }
 
-  async plan({ id }: SandboxSpec): Promise<SandboxerRecord> {
-    this.#planned.add(id)
-    return { sandboxer: this.name, address: this.#options.address, id, taskAddress: '', version: 0 }
+  async plan({ id, config, runtimeHandler }: SandboxSpec): Promise<SandboxerRecord> {
+    this.#of(id).isPlanned = true
+    const { name, namespace, uid, attempt } = config.metadata ?? { name: '', namespace: '', uid: '', attempt: 0 }
+    return {
+      sandboxer: this.name,
+      address: this.#options.address,
+      id,
+      runtime: this.#options.runtimeOf(runtimeHandler),
+      podName: [name, namespace, uid, attempt].join('_'),
+      createdAtNs: nowNs().toString(),
+      taskAddress: '',
+      version: 0,
+      pid: 0,
+    }
   }
 
   parse(record: unknown): SandboxerRecord {
-    const { sandboxer, address, id, taskAddress, version } = (record ?? {}) as Partial<SandboxerRecord>
-    const isOurs =
-      sandboxer === this.name &&
-      /^[0-9a-f]{64}$/.test(id ?? '') &&
-      typeof taskAddress === 'string' &&
-      isVersion(version)
-    if (isOurs && typeof id === 'string') return { sandboxer, address: String(address), id, taskAddress, version }
-    throw new CodedError(
-      'DataLoss',
-      `record of sandboxer ${this.name}: ${canonicalJson(record ?? null)} is not its own`,
-    )
+    return parseSandboxerRecord(this.name, record)
   }
 
-  adopt({ id, taskAddress, version }: SandboxerRecord): void {
-    if (taskAddress !== '') this.#endpoints.set(id, { taskAddress, version })
+  adopt({ id, taskAddress, version, pid }: SandboxerRecord): void {
+    const known = this.#of(id)
+    if (taskAddress !== '' || pid > 0) known.started = { taskAddress, version, pid }
+    // The daemon that told the peer to make it may have ended before the peer had.
+    else known.mayAppearUntilMs = performance.now() + MAY_APPEAR_MS
   }
 
-  async create({ id }: SandboxerRecord, spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    const request = createRequest(spec, this.#deps.encodeConfig, nowNs())
+  async create(record: SandboxerRecord, spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    const known = this.#of(record.id)
+    const request = createRequest(record, spec, this.#deps.codec)
     // From here on it may be there, also when this fails.
-    this.#planned.delete(id)
+    known.isPlanned = false
     try {
       await this.#deps.client.create(request, { timeoutMs: this.#options.runtimeMs, signal })
     } catch (error) {
       if (signal.aborted || errorCode(error) === 'DeadlineExceeded') {
-        this.#mayAppearUntilMs.set(id, performance.now() + MAY_APPEAR_MS)
+        known.mayAppearUntilMs = performance.now() + MAY_APPEAR_MS
       }
       throw error
     }
   }
 
   async start({ id }: SandboxerRecord, signal: AbortSignal): Promise<null> {
-    const { address, version } = await this.#deps.client.start(id, { timeoutMs: this.#options.runtimeMs, signal })
-    this.#endpoints.set(id, { taskAddress: address, version })
+    const call = { timeoutMs: this.#options.runtimeMs, signal }
+    const { address: taskAddress, version, pid } = await this.#deps.client.start(id, call)
+    this.#of(id).started = { taskAddress, version, pid }
     return null
   }
 
   startedRecord(record: SandboxerRecord): SandboxerRecord {
-    return { ...record, ...this.#endpoints.get(record.id) }
+    return { ...record, ...this.#known.get(record.id)?.started }
+  }
+
+  /** Null while the sandbox has none, and for a sandboxer that offers none. */
+  tasks(record: SandboxerRecord): (TaskEndpoint & { readonly announced: boolean }) | null {
+    const { taskAddress: address, version } = this.startedRecord(record)
+    return address === '' ? null : { address, version, announced: version < NEEDS_NO_ANNOUNCEMENT }
+  }
+
+  async announce(record: SandboxerRecord, tasks: readonly AnnouncedTask[], signal: AbortSignal): Promise<void> {
+    const call = { timeoutMs: this.#options.runtimeMs, signal }
+    await unless('Unimplemented', this.#deps.client.update(announcement(record, tasks), [TASKS_FIELD], call))
+  }
+
+  async metrics({ id }: SandboxerRecord, signal: AbortSignal): Promise<Any | null> {
+    const wait = this.#known.get(id)?.wait
+    if (wait?.stale) return null
+    try {
+      const { metrics } = await this.#deps.client.metrics(id, { timeoutMs: this.#readMs(), signal })
+      return metrics?.data ?? null
+    } catch (error) {
+      if (errorCode(error) === 'Unimplemented') return null
+      wait?.wake()
+      throw error
+    }
   }
 
   async stop({ id }: SandboxerRecord, _process: null | ProcessIdentity, graceMs: number, signal: AbortSignal) {
-    if (this.#planned.has(id)) return
+    const known = this.#known.get(id)
+    if (known?.isPlanned) return
     const call = { timeoutMs: graceMs + this.#options.remoteMs, signal }
     try {
-      await unlessGone(this.#deps.client.stop(id, graceMs, call))
+      await unless('NotFound', this.#deps.client.stop(id, graceMs, call))
     } finally {
       // It has ended now, or its sandboxer has a problem: either way what is known of it is old.
-      this.#waits.get(id)?.wake()
+      known?.wait?.wake()
     }
   }
 
@@ -129,28 +177,47 @@ export class SandboxerController implements Controller<SandboxerRecord> {
     { id }: SandboxerRecord,
     _process: ProcessIdentity | null,
     signal: AbortSignal,
-    onReachable: (reachable: boolean) => void = () => undefined,
+    onReachable: OnReachable = () => undefined,
   ): Promise<ExitStatus> {
-    const onStatus = (status: { readonly address: string; readonly version: number }): void => {
-      if (status.address !== '') this.#endpoints.set(id, { taskAddress: status.address, version: status.version })
+    const known = this.#of(id)
+    const onStatus = ({ address, version, pid }: { address: string; version: number; pid: number }): void => {
+      const { started } = known
+      known.started = {
+        // containerd has neither in a Status.
+        ...(address === '' && started ? started : { taskAddress: address, version }),
+        pid: pid || (started?.pid ?? 0),
+      }
     }
-    const timeoutMs = this.#options.remoteMs
-    const wait = new SandboxerWait({ id, timeoutMs, signal, onReachable, onStatus }, this.#deps)
-    this.#waits.set(id, wait)
+    const { remoteMs: timeoutMs, unreachableGraceMs: graceMs, timing = WAIT_TIMING } = this.#options
+    const onLost = (): void => this.#noteLost()
+    const wait = new SandboxerWait(
+      { id, timeoutMs, signal, onReachable, onStatus, onLost, graceMs, timing },
+      this.#deps,
+    )
+    known.wait = wait
+    this.#waits.add(wait)
+    this.#probes ??= setInterval(() => this.#probe(), PROBE_MS).unref()
     try {
       return await wait.ended()
     } finally {
-      if (this.#waits.get(id) === wait) this.#waits.delete(id)
+      if (known.wait === wait) known.wait = undefined
+      this.#waits.delete(wait)
+      if (this.#waits.size === 0) {
+        clearInterval(this.#probes)
+        this.#probes = undefined
+      }
     }
   }
 
-  namespaces(): SandboxNamespaces {
-    throw new CodedError('Unimplemented', `run a container in a pod of ${this.name}: that sandboxer runs them itself`)
+  /** Of the process that the peer has named, as its Task service shall see them: a pid of 0 is one that it fills in. */
+  namespaces(record: SandboxerRecord): SandboxNamespaces {
+    const path = (type: string): string => `/proc/${this.startedRecord(record).pid}/ns/${type}`
+    return { ipc: path('ipc'), uts: path('uts'), pid: path('pid') }
   }
 
   async status({ id }: SandboxerRecord): Promise<ControllerStatus> {
     try {
-      const { state, exited_at: at } = await this.#deps.client.status(id, false, this.#call())
+      const { state, exited_at: at } = await this.#deps.client.status(id, false, this.#call(this.#options.remoteMs))
       if (state === 'SANDBOX_READY') return { state: 'running', process: null, exit: null }
       if (state !== 'SANDBOX_NOTREADY') return { state: 'unknown', process: null, exit: null }
       return { state: 'stopped', process: null, exit: unknownExit(fromTimestamp(at)) }
@@ -162,24 +229,41 @@ export class SandboxerController implements Controller<SandboxerRecord> {
   }
 
   async shutdown({ id }: SandboxerRecord, signal: AbortSignal): Promise<void> {
-    if (!this.#planned.delete(id)) {
-      const isGone = await unlessGone(this.#deps.client.shutdown(id, { timeoutMs: this.#options.remoteMs, signal }))
-      if (isGone && performance.now() < (this.#mayAppearUntilMs.get(id) ?? 0)) {
+    const known = this.#known.get(id)
+    if (!known?.isPlanned) {
+      const call = { timeoutMs: this.#options.remoteMs, signal }
+      const isGone = await unless('NotFound', this.#deps.client.shutdown(id, call))
+      if (isGone && performance.now() < (known?.mayAppearUntilMs ?? 0)) {
         throw new CodedError(
           'Unavailable',
           `sandboxer ${this.name}: shut down sandbox ${id}: it may still be made there`,
         )
       }
     }
-    this.#mayAppearUntilMs.delete(id)
-    this.#endpoints.delete(id)
-    this.#waits.get(id)?.abandon()
+    this.#known.delete(id)
+    known?.wait?.abandon()
   }
 
+  /** From the record, and marked as stale, when the peer does not answer. */
   async info(record: SandboxerRecord): Promise<Readonly<Record<string, unknown>>> {
-    const { taskAddress, version } = this.startedRecord(record)
-    const { state, pid, info } = await this.#deps.client.status(record.id, true, this.#call())
-    return { runtimeSpec: null, remote: { address: this.#options.address, taskAddress, version, state, pid, info } }
+    const { address, taskAddress, version, pid, runtime } = this.startedRecord(record)
+    const remote = { address, taskAddress, version, pid, runtime: runtime.name }
+    const sinceMs = performance.now()
+    const wait = this.#known.get(record.id)?.wait
+    let stale = wait?.stale
+    try {
+      if (!stale) {
+        const { state, info } = await this.#deps.client.status(record.id, true, this.#call(this.#readMs()))
+        return { runtimeSpec: null, stale: false, pid, remote: { ...remote, state, info } }
+      }
+    } catch (error) {
+      if (errorCode(error) === 'NotFound') throw error
+      stale = { sinceMs, problem: errorMessage(error) }
+      // Whoever watches it need not wait to find that out.
+      wait?.wake()
+    }
+    const staleSince = new Date(performance.timeOrigin + stale.sinceMs).toISOString()
+    return { runtimeSpec: null, stale: true, staleSince, lastError: stale.problem, pid, remote }
   }
 
   async listOwned(): Promise<readonly { readonly ownerId: string; readonly subject: string }[]> {
@@ -187,22 +271,48 @@ export class SandboxerController implements Controller<SandboxerRecord> {
     return []
   }
 
-  #call(): { timeoutMs: number; signal: AbortSignal } {
-    return { timeoutMs: this.#options.remoteMs, signal: new AbortController().signal }
+  #probe(): void {
+    const [next] = this.#waits
+    if (!next) return
+    this.#waits.delete(next)
+    this.#waits.add(next)
+    next.wake()
+  }
+
+  /** Who has lost sight of one sandbox looks at the others: not more often than they are probed, since it may be only that one. */
+  #noteLost(): void {
+    if (performance.now() - this.#lostAtMs < PROBE_MS) return
+    this.#lostAtMs = performance.now()
+    for (const wait of this.#waits) wait.wake()
+  }
+
+  #of(id: string): Known {
+    const known = this.#known.get(id) ?? {
+      started: undefined,
+      wait: undefined,
+      isPlanned: false,
+      mayAppearUntilMs: 0,
+    }
+    this.#known.set(id, known)
+    return known
+  }
+
+  #readMs(): number {
+    return Math.min(this.#options.remoteMs, READ_MS)
+  }
+
+  #call(timeoutMs: number): RemoteCall {
+    return { timeoutMs, signal: new AbortController().signal }
   }
 }
 
-function isVersion(version: unknown): version is number {
-  return typeof version === 'number' && Number.isInteger(version) && version >= 0
-}
-
-/** What is to be stopped or removed and is not there is no failure. Returns whether that was so. */
-async function unlessGone(call: Promise<void>): Promise<boolean> {
+/** Takes a failure with this code for success: what is to be removed is not there, say. Returns whether that was so. */
+async function unless(code: 'NotFound' | 'Unimplemented', call: Promise<void>): Promise<boolean> {
   try {
     await call
     return false
   } catch (error) {
-    if (errorCode(error) !== 'NotFound') throw error
+    if (errorCode(error) !== code) throw error
     return true
   }
 }

@@ -1,66 +1,75 @@
+import type { NamedSandbox } from '../client/sandboxer-client.ts'
+import { fromTimestamp, toTimestamp } from '../client/timestamp.ts'
 import { nowNs } from '../core/now.ts'
+import type { AnnouncedTask } from '../executor/task/types.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ControllerCreateRequest } from '../generated/containerd/services/sandbox/v1/ControllerCreateRequest.ts'
-import type { Timestamp, Timestamp__Output } from '../generated/google/protobuf/Timestamp.ts'
+import type { Timestamp__Output } from '../generated/google/protobuf/Timestamp.ts'
 import type { PodSandboxConfig } from '../generated/runtime/v1/PodSandboxConfig.ts'
+import { ociJson } from '../oci/json.ts'
 import type { SandboxSpec } from './controller.ts'
+import { criMetadata, METADATA_TYPE } from './cri-metadata.ts'
+import type { SandboxerRecord } from './sandboxer-record.ts'
 
 /** How containerd names the configuration of a pod in an Any: without the usual prefix. */
 const CONFIG_TYPE = 'runtime.v1.PodSandboxConfig'
-/** Where sandboxers made for containerd look for the pod's addresses. */
-const METADATA_TYPE = 'github.com/containerd/cri/pkg/store/sandbox/Metadata'
+const TASKS_TYPE = 'github.com/containerd/containerd/Tasks'
 
-const NS_PER_S = 1_000_000_000n
+/** The field of an Update that announces tasks. */
+export const TASKS_FIELD = 'extensions.tasks'
+
+/** The forms in which the configuration of a pod goes over the wire. */
+export interface ConfigCodec {
+  /** Protobuf. */
+  readonly encode: (config: PodSandboxConfig) => Buffer
+  /** As Go's encoding/json writes it. */
+  readonly toJson: (config: PodSandboxConfig) => object
+}
 
 /** What a remote sandboxer is told to make, in the form in which containerd 2.x tells it. */
 export function createRequest(
+  record: SandboxerRecord,
   spec: SandboxSpec,
-  encodeConfig: (config: PodSandboxConfig) => Buffer,
-  nowNs: bigint,
+  codec: ConfigCodec,
 ): ControllerCreateRequest & { sandbox_id: string } {
-  const { name, namespace, uid, attempt } = spec.config.metadata ?? { name: '', namespace: '', uid: '', attempt: 0 }
-  const now = toTimestamp(nowNs)
+  const metadata = criMetadata(spec, record.podName, codec.toJson(spec.config))
   return {
     sandbox_id: spec.id,
-    options: { type_url: CONFIG_TYPE, value: encodeConfig(spec.config) },
+    options: { type_url: CONFIG_TYPE, value: codec.encode(spec.config) },
     netns_path: spec.netnsPath,
     annotations: spec.config.annotations,
     sandbox: {
-      sandbox_id: spec.id,
-      // Never empty: servers written in Go take it for given.
-      runtime: { name: spec.runtimeHandler },
-      labels: { name: [name, namespace, uid, attempt].join('_') },
-      created_at: now,
-      updated_at: now,
-      extensions: { metadata: { type_url: METADATA_TYPE, value: criMetadata(spec) } },
+      ...namedSandbox(record),
+      extensions: { metadata: { type_url: METADATA_TYPE, value: metadata } },
       sandboxer: spec.sandboxer,
     },
   }
 }
 
-/** The part of containerd's record that `options` does not hold already. Its keys are those of the Go struct. */
-function criMetadata(spec: SandboxSpec): Buffer {
-  const { name, namespace, uid, attempt } = spec.config.metadata ?? { name: '', namespace: '', uid: '', attempt: 0 }
-  const [ip = '', ...additional] = spec.ips ?? []
-  const metadata = {
-    ID: spec.id,
-    Name: [name, namespace, uid, attempt].join('_'),
-    NetNSPath: spec.netnsPath,
-    IP: ip,
-    AdditionalIPs: additional,
-    RuntimeHandler: spec.runtimeHandler,
+/** The sandbox of an Update that tells of all the tasks that it shall have; see {@link TASKS_FIELD}. */
+export function announcement(record: SandboxerRecord, tasks: readonly AnnouncedTask[]): NamedSandbox {
+  const value = Buffer.from(ociJson({ tasks }))
+  return {
+    ...namedSandbox(record),
+    updated_at: toTimestamp(nowNs()),
+    extensions: { tasks: { type_url: TASKS_TYPE, value } },
   }
-  return Buffer.from(JSON.stringify({ Version: 'v1', Metadata: metadata }))
 }
 
-export function toTimestamp(ns: bigint): Timestamp {
-  return { seconds: (ns / NS_PER_S).toString(), nanos: Number(ns % NS_PER_S) }
-}
-
-/** Nanoseconds since the epoch; undefined for none, and for 0, which is how an unset time comes over the wire. */
-export function fromTimestamp(timestamp: Timestamp__Output | null): bigint | undefined {
-  const ns = timestamp ? BigInt(timestamp.seconds) * NS_PER_S + BigInt(timestamp.nanos) : 0n
-  return ns > 0n ? ns : undefined
+/** What no server may have to do without. */
+function namedSandbox({ id, runtime, podName, createdAtNs }: SandboxerRecord): NamedSandbox {
+  const { name, options } = runtime
+  const createdAt = toTimestamp(BigInt(createdAtNs))
+  return {
+    sandbox_id: id,
+    runtime: {
+      name,
+      ...(options ? { options: { type_url: options.typeUrl, value: Buffer.from(options.value, 'base64') } } : {}),
+    },
+    labels: { name: podName },
+    created_at: createdAt,
+    updated_at: createdAt,
+  }
 }
 
 /** An exit as the peer has seen it. */

@@ -41,3 +41,13 @@ export class Group implements Disposable {
     this.#parent.removeEventListener('abort', this.#onAbort)
   }
 }
+
+/** Runs works in a {@link Group} to the end of all of them. @throws what the first that failed threw. */
+export async function together<T>(parent: AbortSignal, work: (group: Group) => Promise<T>): Promise<T> {
+  const group = new Group(parent)
+  try {
+    return await group.settled(work(group))
+  } finally {
+    group[Symbol.dispose]()
+  }
+}

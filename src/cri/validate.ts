@@ -4,7 +4,7 @@ import type { PodSandboxMetadata__Output } from '../generated/runtime/v1/PodSand
 import type { RunPodSandboxRequest__Output } from '../generated/runtime/v1/RunPodSandboxRequest.ts'
 import { checkAbsolutePath, checkMap, checkNamePart, checkPathSafe, checkUint32 } from './checks.ts'
 import type { NodeStatus } from './node-status.ts'
-import { checkLinux } from './validate-linux.ts'
+import { type CgroupDriver, checkLinux } from './validate-linux.ts'
 import { checkDnsConfig, checkHostname, checkPortMappings } from './validate-network.ts'
 
 /** What RunPodSandbox works with. */
@@ -26,6 +26,18 @@ export function validateRunPodSandbox(
 ): RunPodSandbox {
   const { config, runtime_handler: runtimeHandler } = request
   if (config === null) throw invalidField('config', 'is missing')
+  const handler = node.runtimeHandlers().find(({ name }) => name === runtimeHandler)
+  const hasUserNamespaces = handler?.hasUserNamespaces ?? false
+  validatePodSandboxConfig(config, { cgroupDriver: node.cgroupDriver, hasUserNamespaces })
+  if (runtimeHandler !== '') checkPathSafe('runtime_handler', runtimeHandler, 253)
+  return { config, runtimeHandler }
+}
+
+/** The same for the configuration of a pod alone, whoever gives it. @throws CodedError as {@link validateRunPodSandbox}. */
+export function validatePodSandboxConfig(
+  config: PodSandboxConfig__Output,
+  node: { readonly cgroupDriver: CgroupDriver; readonly hasUserNamespaces: boolean },
+): void {
   checkMetadata('config.metadata', config.metadata)
   checkHostname('config.hostname', config.hostname)
   if (config.log_directory !== '') checkAbsolutePath('config.log_directory', config.log_directory)
@@ -33,14 +45,8 @@ export function validateRunPodSandbox(
   checkPortMappings('config.port_mappings', config.port_mappings)
   checkMap('config.labels', config.labels)
   checkMap('config.annotations', config.annotations)
-  if (config.linux !== null) {
-    const handler = node.runtimeHandlers().find(({ name }) => name === runtimeHandler)
-    const hasUserNamespaces = handler?.hasUserNamespaces ?? false
-    checkLinux(config.linux, { cgroupDriver: node.cgroupDriver, hasUserNamespaces })
-  }
+  if (config.linux !== null) checkLinux(config.linux, node)
   if (config.windows !== null) throw invalidField('config.windows', 'this node runs Linux pods only')
-  if (runtimeHandler !== '') checkPathSafe('runtime_handler', runtimeHandler, 253)
-  return { config, runtimeHandler }
 }
 
 function checkMetadata(field: string, metadata: PodSandboxMetadata__Output | null): void {

@@ -1,19 +1,19 @@
 import type { Config } from '../config/config.ts'
 import { CheckpointStages } from '../container/checkpoint/stages.ts'
 import type { ContainerManager } from '../container/container-manager.ts'
-import { ExecutedContainers } from '../container/kinds/executed.ts'
+import type { ExecutedContainers } from '../container/kinds/executed.ts'
 import { CheckpointedPods } from '../container/checkpoint/pod-checkpoints.ts'
 import type { PodCheckpoints } from '../container/types.ts'
 import { CodedError } from '../core/errors.ts'
 import type { Sealer } from '../core/seal.ts'
-import type { ConmonExecutor } from '../executor/conmon-executor.ts'
+import type { ProcessCheckpoints } from '../executor/process-checkpoints.ts'
 import type { Programs } from '../host/programs/programs.ts'
 import type { ImageRootfs } from '../image/types.ts'
 import type { SandboxManager } from '../sandbox/sandbox-manager.ts'
 import type { Logger } from '../telemetry/logger.ts'
 
 export interface CheckpointParts {
-  readonly executor: ConmonExecutor
+  readonly processes: ProcessCheckpoints
   readonly programs: Programs
   readonly logger: Logger
 }
@@ -21,10 +21,9 @@ export interface CheckpointParts {
 /** Where checkpoints are made and taken apart; what an earlier daemon has left there is undone. */
 export async function openCheckpointStages(
   config: Config,
-  { executor, programs, logger }: CheckpointParts,
+  given: CheckpointParts & { readonly executed: ExecutedContainers },
 ): Promise<CheckpointStages> {
-  const executed = new ExecutedContainers(config, { executor })
-  const stages = new CheckpointStages(config, { executor, executed, run: programs.run, logger })
+  const stages = new CheckpointStages(config, { ...given, run: given.programs.run })
   await stages.sweep()
   return stages
 }
@@ -64,5 +63,6 @@ function runtimePath({ runtimes, defaultRuntimeHandler }: Config, name: string):
     throw new CodedError('NotFound', `runtime_handler: ${name} is not one of ${Object.keys(runtimes).join(', ')}`)
   }
   if (handler.runtime !== '') return handler.runtime
-  throw new CodedError('Unimplemented', `runtime_handler: the sandboxer of ${name} runs containers itself`)
+  const why = 'has no OCI runtime: its containers cannot be restored'
+  throw new CodedError('FailedPrecondition', `runtime_handler: ${name} ${why}`)
 }

@@ -7,23 +7,23 @@ import type { CheckpointStages } from '../container/checkpoint/stages.ts'
 import { Checkpoints } from '../container/checkpoint/checkpoints.ts'
 import { ContainerManager } from '../container/container-manager.ts'
 import { LAST_CREATED_KEY } from '../container/container.ts'
-import { ExecutedContainers } from '../container/kinds/executed.ts'
+import type { ExecutedContainers } from '../container/kinds/executed.ts'
 import { OverlayMounts } from '../container/kinds/overlay.ts'
 import { loadContainers } from '../container/load.ts'
 import { containerPaths, containersDir } from '../container/paths.ts'
+import type { Orphans } from '../container/orphans.ts'
 import type { Pods } from '../container/pods.ts'
 import { containerResources, planResources } from '../container/resources.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
-import { CodedError } from '../core/errors.ts'
 import type { OwnedResource } from '../core/resource.ts'
 import type { Failpoints } from '../core/failpoints.ts'
-import type { ConmonExecutor } from '../executor/conmon-executor.ts'
+import type { Executors } from '../executor/executors.ts'
+import type { ProcessCheckpoints } from '../executor/process-checkpoints.ts'
 import type { SeccompProfiles } from '../executor/seccomp-profiles.ts'
 import { readCgroupLimits } from '../host/cgroup/cgroup-limits.ts'
 import { readCgroupMode } from '../host/cgroup/cgroup-mode.ts'
 import { lookUpHostPaths } from '../host/host-paths.ts'
 import type { Kernel } from '../host/kernel/kernel.ts'
-import { isAlive } from '../host/process.ts'
 import type { Programs } from '../host/programs/programs.ts'
 import { removeStrangersTree } from '../host/remove-tree.ts'
 import type { HostSecurityFacts } from '../host/security.ts'
@@ -39,7 +39,11 @@ export interface ContainerParts {
   readonly bootId: string
   readonly loaded: Loaded
   readonly durable: DurableDeps
-  readonly executor: ConmonExecutor
+  readonly executor: Executors
+  readonly executed: ExecutedContainers
+  readonly orphans: Orphans
+  readonly processes: ProcessCheckpoints
+  readonly features: BundleDeps['features']
   readonly programs: Programs
   readonly kernel: Kernel
   readonly hostSecurity: HostSecurityFacts
@@ -60,14 +64,13 @@ export async function buildContainers(
   given: ContainerParts,
   parts: CleanupStack,
 ): Promise<ContainerManager> {
-  const { bootId, loaded, durable, executor, kernel, failpoints, logger } = given
+  const { bootId, loaded, durable, executor, executed, processes, kernel, failpoints, logger } = given
   const roots = { root: config.root, state: config.state }
   const directories = new Directories(
     { parents: [containersDir(roots.root), containersDir(roots.state)] },
     { remove: (path, signal) => removeStrangersTree(path, given.programs.run, signal) },
   )
   const overlays = new OverlayMounts(roots, { kernel })
-  const executed = new ExecutedContainers(roots, { executor })
   const { releaseMs, runPodSandboxMs } = config.timeouts
   const releaser = new Releaser(
     { budgetMs: releaseMs },
@@ -77,7 +80,7 @@ export async function buildContainers(
   const { timeoutMs: checkpointMs, maxBytes } = config.checkpoint
   const checkpoints = new Checkpoints(
     { roots, maxBytes },
-    { executor, run: given.programs.run, stages: given.stages, sealer: durable.sealer, failpoints },
+    { processes, run: given.programs.run, stages: given.stages, sealer: durable.sealer, failpoints },
   )
   const manager: ContainerManager = parts.use(
     new ContainerManager(
@@ -103,6 +106,8 @@ export async function buildContainers(
         },
         pods: given.pods,
         executed,
+        orphans: given.orphans,
+        processes,
         checkpoints,
         releaser,
         run: given.programs.run,
@@ -118,7 +123,7 @@ export async function buildContainers(
 
 function buildBundles(
   config: Config,
-  { bootId, kernel, hostSecurity, seccomp, pods, executor, programs }: ContainerParts,
+  { kernel, hostSecurity, seccomp, pods, features, programs }: ContainerParts,
   manager: () => ContainerManager,
 ): Bundles {
   const hostPaths: BundleDeps['hostPaths'] = async (requests) => lookUpHostPaths(requests, programs.run)
@@ -135,18 +140,11 @@ function buildBundles(
       cdi: new CdiDevices({ specDirs: config.cdi.specDirs }, { hostPaths }),
       pods,
       seccomp,
-      features: (runtimePath, signal) => executor.runtimeFeatures(runtimePath, signal),
+      features,
       relabel: async (files, label, signal) => {
         await programs.runOk('/usr/bin/chcon', ['-R', '--', label, ...files], { timeoutMs: RELABEL_MS, signal })
       },
-      pidOf: (containerId, sandboxId) => {
-        const { metadata, status } = manager().get(containerId)
-        const { process } = status
-        const isRunning = status.state === 'RUNNING' && process !== null && isAlive(process, bootId)
-        if (metadata.sandboxId === sandboxId && isRunning) return process.pid
-        const field = 'config.linux.security_context.namespace_options.target_id'
-        throw new CodedError('FailedPrecondition', `${field}: ${containerId} is no running container of this pod`)
-      },
+      pidOf: (containerId, sandboxId, signal) => manager().targetPid(containerId, sandboxId, signal),
     },
   )
 }

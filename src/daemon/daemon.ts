@@ -10,7 +10,7 @@ import { Failpoints } from '../core/failpoints.ts'
 import { Sealer } from '../core/seal.ts'
 import { imageService } from '../cri/image-service.ts'
 import { runtimeService, servedContract } from '../cri/runtime-service.ts'
-import { loadCri, loadSandboxApi } from '../grpc/load.ts'
+import { loadCri } from '../grpc/load.ts'
 import { GrpcServer } from '../grpc/server.ts'
 import { makeDirectory } from '../host/files.ts'
 import { loadLibc } from '../host/libc.ts'
@@ -18,6 +18,7 @@ import { runBeforeOthers } from '../host/priority.ts'
 import { Programs } from '../host/programs/programs.ts'
 import { containersDir } from '../container/paths.ts'
 import { sandboxesDir } from '../sandbox/paths.ts'
+import type { Waits } from '../sandboxer/waits.ts'
 import type { Loaded } from '../store/rows.ts'
 import { Store } from '../store/store.ts'
 import { StreamingServer } from '../streaming/server.ts'
@@ -26,6 +27,7 @@ import { collectStaleAttachments } from './cni-gc.ts'
 import { lockInstance } from './instance-lock.ts'
 import { buildNode, type Node } from './node.ts'
 import { NodeHealth } from './node-health.ts'
+import { openSandboxer } from './sandboxer.ts'
 import { whyNoUserNamespaces } from './userns-probe.ts'
 
 export interface DaemonDeps {
@@ -49,6 +51,7 @@ export class Daemon implements AsyncDisposable {
   readonly #servers: GrpcServer[] = []
   #node: Node | undefined
   #streaming: StreamingServer | undefined
+  #waits: Waits | undefined
   #recovered: Promise<void> = Promise.resolve()
 
   private constructor(config: Config, deps: DaemonDeps) {
@@ -83,6 +86,7 @@ export class Daemon implements AsyncDisposable {
     this.#closing.abort()
     // Nobody waits for streams that do not end by themselves.
     this.#node?.events[Symbol.dispose]()
+    this.#waits?.[Symbol.dispose]()
     try {
       const { drainMs } = this.#config.timeouts
       await Promise.all([
@@ -186,7 +190,9 @@ export class Daemon implements AsyncDisposable {
       ImageService.service,
       imageService({ images: node.images, wire: ImageService.service, logger }),
     )
-    sandboxerServer?.addService(loadSandboxApi().containerd.services.sandbox.v1.Controller.service, {})
+    const served = openSandboxer(this.#config, node, logger, this.#parts)
+    this.#waits = served.waits
+    sandboxerServer?.addService(served.definition, served.implementation)
     for (const server of servers) {
       this.#servers.push(server)
       await server.listen()

@@ -2,9 +2,9 @@ import { join } from 'node:path'
 import type { CniNetworks } from '../cni/cni-networks.ts'
 import type { Config } from '../config/config.ts'
 import type { ContainerManager } from '../container/container-manager.ts'
-import type { Pods } from '../container/pods.ts'
 import type { PodCheckpoints } from '../container/types.ts'
 import { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
+import type { ControllerRegistry } from '../controller/registry.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import type { Sealer } from '../core/seal.ts'
@@ -12,6 +12,7 @@ import { ContainerEvents } from '../cri/events.ts'
 import { ContainerLogs } from '../executor/attach/logs.ts'
 import { ConmonExecutor } from '../executor/conmon-executor.ts'
 import { ExitWatch } from '../executor/exit-watch.ts'
+import { QuietRuntimes } from '../executor/shim/quiet-runtimes.ts'
 import { SeccompProfiles } from '../executor/seccomp-profiles.ts'
 import { loadDescriptors } from '../host/descriptors.ts'
 import { Kernel } from '../host/kernel/kernel.ts'
@@ -19,7 +20,7 @@ import type { Libc } from '../host/libc.ts'
 import { readBootId } from '../host/process.ts'
 import type { Programs } from '../host/programs/programs.ts'
 import { Relay } from '../host/relay/relay.ts'
-import { readHostSecurity } from '../host/security.ts'
+import { type HostSecurityFacts, readHostSecurity } from '../host/security.ts'
 import type { ImageStore } from '../image/image-store.ts'
 import type { LifecycleEvent } from '../lifecycle/events.ts'
 import type { SandboxManager } from '../sandbox/sandbox-manager.ts'
@@ -30,10 +31,12 @@ import type { Logger } from '../telemetry/logger.ts'
 import { buildPodCheckpoints, openCheckpointStages } from './checkpoints.ts'
 import { buildContainers } from './containers.ts'
 import { buildControllers } from './controllers.ts'
+import { openExecutors } from './executors.ts'
 import { openImages } from './images.ts'
 import { openPauseSource } from './pause-source.ts'
-import { podNamespacePaths, podOf } from './pods.ts'
+import { announcerOf, podsOf } from './pods.ts'
 import { buildSandboxes } from './sandboxes.ts'
+import { openShims } from './shims.ts'
 import { openStats } from './stats.ts'
 
 /** Setting up or removing a namespace or mount. */
@@ -64,6 +67,9 @@ export interface Node {
   readonly events: ContainerEvents
   readonly executor: ConmonExecutor
   readonly kernel: Kernel
+  readonly registry: ControllerRegistry
+  readonly controlled: ControlledSandboxes
+  readonly hostSecurity: HostSecurityFacts
 }
 
 /** Builds the parts of the node, and takes up what an earlier daemon has left on record. */
@@ -96,16 +102,17 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
   const usedBy = (imageId: string): string[] => containers.usersOf(imageId)
   const images = await openImages(config, { programs, libc, usedBy, logger: log('image') }, parts)
   const pause = await openPauseSource(config, { images, kernel }, parts)
+  const shim = await openShims(config, { programs, libc, bootId, logger: log('shim') }, parts)
   const { registry, pauses } = buildControllers(
     config,
-    { executor, kernel, pause: pause.program, hostSecurity, seccomp },
+    { executor, kernel, pause: pause.program, hostSecurity, seccomp, shim, bootId },
     parts,
   )
   const controlled = new ControlledSandboxes({ registry })
-  const pods: Pods = {
-    get: (id) => podOf(sandboxes.find(id), config),
-    namespaces: (id) => podNamespacePaths(sandboxes.find(id), { registry, controlled }),
-  }
+  const runtimes = Object.values(config.runtimes).flatMap(({ runtime, runtimeType }) => (runtimeType ? [runtime] : []))
+  const quiet = await QuietRuntimes.prepare(join(config.root, 'runtimes'), runtimes, shim)
+  const podDeps = { sandboxes: () => sandboxes, registry, controlled, optionsOf: shim.optionsOf, quiet }
+  const pods = podsOf(config, podDeps)
   const sandboxes: SandboxManager = await buildSandboxes(
     config,
     {
@@ -115,6 +122,7 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
       registry,
       controlled,
       pauses,
+      shims: shim.shims,
       ensurePauseImage: pause.ensure,
       containers: {
         stopPod: async (id) => containers.stopPod(id),
@@ -126,7 +134,25 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
     },
     parts,
   )
-  const stages = await openCheckpointStages(config, { executor, programs, logger: log('container') })
+  const executors = openExecutors(
+    config,
+    {
+      bootId,
+      conmon: executor,
+      shim,
+      pods,
+      announcer: announcerOf(podDeps),
+      programs,
+      libc,
+      descriptors,
+      logs,
+      logger: log('container'),
+    },
+    parts,
+  )
+  const { executed } = executors
+  const processes = executor.checkpoints
+  const stages = await openCheckpointStages(config, { processes, executed, programs, logger: log('container') })
   const containers: ContainerManager = await buildContainers(
     config,
     {
@@ -134,7 +160,9 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
       stages,
       loaded,
       durable,
-      executor,
+      ...executors,
+      processes,
+      features: (path, signal) => executor.runtimeFeatures(path, signal),
       programs,
       kernel,
       hostSecurity,
@@ -149,7 +177,7 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
   )
   const events = parts.use(new ContainerEvents({ sandboxes, containers }))
   const podCheckpoints = buildPodCheckpoints(config, {
-    executor,
+    processes,
     programs,
     stages,
     sealer,
@@ -158,6 +186,32 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
     containers,
     logger: log('container'),
   })
-  const stats = openStats(config, { sandboxes, containers, kernel, programs, logger: log('stats') }, parts)
-  return { sandboxes, containers, podCheckpoints, images, stats, events, executor, kernel }
+  const stats = openStats(
+    config,
+    {
+      sandboxes,
+      containers,
+      registry,
+      controlled,
+      executed,
+      services: shim.services,
+      kernel,
+      programs,
+      logger: log('stats'),
+    },
+    parts,
+  )
+  return {
+    sandboxes,
+    containers,
+    podCheckpoints,
+    images,
+    stats,
+    events,
+    executor,
+    kernel,
+    registry,
+    controlled,
+    hostSecurity,
+  }
 }

@@ -1,23 +1,79 @@
 import { hostname as nodeHostname } from 'node:os'
 import type { Config } from '../config/config.ts'
-import type { Pod, PodNamespacePaths } from '../container/pods.ts'
+import type { Pod, PodNamespacePaths, Pods, PodTasks } from '../container/pods.ts'
+import type { Controller, ControllerRecord } from '../controller/controller.ts'
 import type { ControllerRegistry } from '../controller/registry.ts'
-import { CodedError } from '../core/errors.ts'
+import type { ShimV2Record } from '../controller/shim-v2-controller.ts'
+import { CodedError, errorCode } from '../core/errors.ts'
+import type { QuietRuntimes } from '../executor/shim/quiet-runtimes.ts'
+import type { TaskAnnouncer } from '../executor/task/types.ts'
 import { mappedRoot, userMappings } from '../oci/user-namespace.ts'
 import type { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
 import { sandboxPaths } from '../sandbox/paths.ts'
 import { hostnameFor } from '../sandbox/pod-files.ts'
 import type { Sandbox } from '../sandbox/sandbox.ts'
 import { isReady } from '../sandbox/sandbox-index.ts'
+import type { SandboxManager } from '../sandbox/sandbox-manager.ts'
+
+export interface PodDeps {
+  readonly sandboxes: () => Pick<SandboxManager, 'find'>
+  readonly registry: ControllerRegistry
+  readonly controlled: ControlledSandboxes
+  /** What a Create call says of the runtime of a handler. */
+  readonly optionsOf: (runtimeHandler: string) => PodTasks['options']
+  /** What our own shims are told for containers in user namespaces. */
+  readonly quiet: Pick<QuietRuntimes, 'optionsOf'>
+}
+
+/** The sandboxes, as containers use them. */
+export function podsOf(config: Config, deps: PodDeps): Pods {
+  const find = (id: string): Sandbox => deps.sandboxes().find(id)
+  return {
+    get: (id) => podOf(find(id), config, deps),
+    namespaces: (id) => podNamespacePaths(find(id), deps),
+    endpoint: (id) => {
+      try {
+        return endpointOf(find(id), deps)
+      } catch (error) {
+        // There is no such sandbox, nobody runs it any more, or what is on record of it cannot be read.
+        if (error instanceof CodedError) return null
+        throw error
+      }
+    },
+    hasEnded: (id) => {
+      try {
+        const { state } = find(id).status
+        return state === 'STOPPED' || state === 'REMOVING'
+      } catch (error) {
+        if (errorCode(error) === 'NotFound') return true
+        throw error
+      }
+    },
+  }
+}
+
+/** Tells the sandboxers of their tasks. */
+export function announcerOf(deps: PodDeps): TaskAnnouncer {
+  return {
+    announce: async (sandboxId, tasks, signal) => {
+      const controlled = controlledOf(deps.sandboxes().find(sandboxId), deps)
+      // A sandbox that is gone at its sandboxer has no tasks there.
+      await controlled?.controller.announce?.(controlled.record, tasks, signal)
+    },
+  }
+}
 
 /** What containers are told of the sandbox that they are in. */
-export function podOf(sandbox: Sandbox, config: Config): Pod {
+function podOf(sandbox: Sandbox, config: Config, deps: PodDeps): Pod {
   const { id, metadata } = sandbox
   const { runtimeHandler, netMode } = metadata
   const handler = runtimeHandler || config.defaultRuntimeHandler
-  const runtime = config.runtimes[handler]
-  if (!runtime?.runtime) {
-    throw new CodedError('Unimplemented', `run a container of handler ${handler}: its sandboxer runs them itself`)
+  const { runtime = '', runtimeRoot = '' } = config.runtimes[handler] ?? {}
+  const endpoint = endpointOf(sandbox, deps)
+  const ready = isReady(sandbox)
+  if (ready && !endpoint && runtime === '') {
+    const why = 'it has no OCI runtime, and its sandboxer has not said where containers are run'
+    throw new CodedError('FailedPrecondition', `run a container of handler ${handler}: ${why}`)
   }
   const paths = sandboxPaths(config, id)
   const options = metadata.config.linux?.security_context?.namespace_options ?? null
@@ -25,14 +81,10 @@ export function podOf(sandbox: Sandbox, config: Config): Pod {
   return {
     id,
     config: metadata.config,
-    ready: isReady(sandbox),
+    ready,
     runtimeHandler: handler,
-    runtime: {
-      path: runtime.runtime,
-      root: runtime.runtimeRoot,
-      systemdCgroup: config.cgroup.driver === 'systemd',
-    },
-    tasks: null,
+    runtime: { path: runtime, root: runtimeRoot, systemdCgroup: config.cgroup.driver === 'systemd' },
+    tasks: endpoint && { ...endpoint, options: taskOptions(sandbox, handler, deps) },
     hostname: hostnameFor({ hostname: metadata.config.hostname, netMode, id, nodeHostname: nodeHostname() }),
     userns: mappings && { path: paths.userns, root: mappedRoot(mappings) },
     files: {
@@ -44,16 +96,29 @@ export function podOf(sandbox: Sandbox, config: Config): Pod {
   }
 }
 
+/** Who runs the containers of a sandbox, where that is not an OCI runtime under conmon. */
+function endpointOf(sandbox: Sandbox, deps: PodDeps): Omit<PodTasks, 'options'> | null {
+  const controlled = controlledOf(sandbox, deps)
+  return controlled?.controller.tasks?.(controlled.record) ?? null
+}
+
+/** The options that the shim of the sandbox was started with, or those of the handler for who runs it elsewhere. */
+function taskOptions(sandbox: Sandbox, handler: string, deps: PodDeps): PodTasks['options'] {
+  const { shim } = (controlledOf(sandbox, deps)?.record ?? {}) as Partial<ShimV2Record>
+  if (!shim) return deps.optionsOf(handler)
+  const { options } = shim
+  return userMappings(sandbox.metadata.config.linux?.security_context?.namespace_options ?? null)
+    ? deps.quiet.optionsOf(options)
+    : options
+}
+
 /** @throws CodedError as `Controller.namespaces`. */
-export function podNamespacePaths(
-  sandbox: Sandbox,
-  deps: { readonly registry: ControllerRegistry; readonly controlled: ControlledSandboxes },
-): PodNamespacePaths {
+function podNamespacePaths(sandbox: Sandbox, deps: PodDeps): PodNamespacePaths {
   const { metadata, status } = sandbox
-  const entry = sandbox.entries.find(({ kind }) => kind === 'controller')
-  if (!entry) throw new CodedError('FailedPrecondition', `pod sandbox ${sandbox.id}: it has no namespaces any more`)
-  const { sandboxer, record } = deps.controlled.parse(entry.record)
-  const { ipc, uts, pid } = deps.registry.get(sandboxer).namespaces(record, status.process)
+  const controlled = controlledOf(sandbox, deps)
+  if (!controlled)
+    throw new CodedError('FailedPrecondition', `pod sandbox ${sandbox.id}: it has no namespaces any more`)
+  const { ipc, uts, pid } = controlled.controller.namespaces(controlled.record, status.process)
   const options = metadata.config.linux?.security_context?.namespace_options
   const ownsNetwork = metadata.netMode === 'cni'
   return {
@@ -62,4 +127,14 @@ export function podNamespacePaths(
     ...(ipc === undefined || options?.ipc === 'NODE' ? {} : { ipc }),
     ...(pid === undefined ? {} : { pid }),
   }
+}
+
+function controlledOf(
+  sandbox: Sandbox,
+  { registry, controlled }: PodDeps,
+): { readonly controller: Controller; readonly record: ControllerRecord } | null {
+  const entry = sandbox.entries.find(({ kind }) => kind === 'controller')
+  if (!entry) return null
+  const { sandboxer, record } = controlled.parse(entry.record)
+  return { controller: registry.get(sandboxer), record }
 }

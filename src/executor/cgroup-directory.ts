@@ -1,10 +1,18 @@
 import { basename } from 'node:path'
-import type { ContainerRecord } from './types.ts'
+import type { ContainerRecord, TaskRecord } from './types.ts'
 
 /** The directory of the container's cgroup below each hierarchy. */
 export function cgroupDirectory(record: Pick<ContainerRecord, 'runtime' | 'cgroupsPath'>): string {
-  if (!record.runtime.systemdCgroup) return record.cgroupsPath
-  const [slice = '', prefix = '', name = ''] = record.cgroupsPath.split(':')
+  return record.runtime.systemdCgroup ? scopeDirectory(record.cgroupsPath) : record.cgroupsPath
+}
+
+/** The same of a container that a Task service runs; on this node there need not be any. */
+export function taskCgroupDirectory({ cgroupsPath }: Pick<TaskRecord, 'cgroupsPath'>): string {
+  return cgroupsPath.startsWith('/') ? cgroupsPath : scopeDirectory(cgroupsPath)
+}
+
+function scopeDirectory(cgroupsPath: string): string {
+  const [slice = '', prefix = '', name = ''] = cgroupsPath.split(':')
   // a-b.slice lies in a.slice (systemd.slice(5)).
   // The root slice is `-.slice`.
   const parts = slice

@@ -1,24 +1,13 @@
-import { access, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { sleep, waitFor } from '../core/deadline.ts'
-import { CodedError, errnoOf, errorCode, errorMessage } from '../core/errors.ts'
+import { CodedError } from '../core/errors.ts'
 import { readCgroupMode } from '../host/cgroup/cgroup-mode.ts'
 import { CgroupMoves } from '../host/cgroup/cgroup-moves.ts'
-import {
-  cgroupMounts,
-  freezeCgroup,
-  killCgroup,
-  liftCpuQuota,
-  oomKills,
-  removeCgroup,
-  thawCgroup,
-} from '../host/cgroup/cgroup.ts'
+import { cgroupMounts, killCgroup, liftCpuQuota, oomKills } from '../host/cgroup/cgroup.ts'
 import type { Descriptors } from '../host/descriptors.ts'
-import { makeDirectory, readTextIfAny, removeFile, removeTree } from '../host/files.ts'
+import { isMissing } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
-import { ExecError } from '../host/programs/outcome.ts'
 import {
-  cgroupsOf,
   commandLine,
   identifyProcess,
   isAlive,
@@ -34,33 +23,28 @@ import { Attachments } from './attach/attachments.ts'
 import type { ContainerLogs } from './attach/logs.ts'
 import { cgroupDirectory, limitsDirectory } from './cgroup-directory.ts'
 import { CgroupParents } from './cgroup-parents.ts'
-import { Criu, criuErrors } from './criu.ts'
+import { endsWithin, findContainerProcess } from './container-process.ts'
 import { Execs } from './exec/execs.ts'
-import type { ExitWatch } from './exit-watch.ts'
-import { readFeatures } from './features.ts'
 import { killLeftExecs } from './exec/left-execs.ts'
+import type { ExitWatch } from './exit-watch.ts'
 import { prepareLog, reopenLog } from './log-file.ts'
-import {
-  CONTAINER_PIDFILE,
-  findMonitor,
-  isMonitorOf,
-  MONITOR_PIDFILE,
-  monitorArguments,
-  monitorEnvironment,
-} from './monitor.ts'
-import { runtimeMessage } from './runtime-message.ts'
-import { startByFifo } from './start-fifo.ts'
+import { findMonitor, monitorAnswer, monitorArguments, monitorEnvironment } from './monitor.ts'
+import { ProcessCheckpoints } from './process-checkpoints.ts'
+import { hasHooks, Removal } from './removal.ts'
+import { RuntimeCommands } from './runtime-commands.ts'
+import { startByFifo, startedAtNs } from './start-fifo.ts'
 import type {
   AttachRequest,
   ContainerIo,
   ContainerRecord,
   ExecOutput,
   ExecRequest,
+  Executor,
   ExitStatus,
   OciRuntime,
   ProcessStreams,
-  StreamedExecRequest,
   RuntimeFeatures,
+  StreamedExecRequest,
 } from './types.ts'
 
 /** conmon makes it in its working directory when memory ran out in the container's cgroup. */
@@ -85,18 +69,19 @@ export interface ConmonOptions {
  * Runs containers with an OCI runtime under conmon. conmon is the parent of the container's first process, keeps its
  * exit status, and outlives us. Nothing here is remembered: every call works from the record, also after a restart.
  */
-export class ConmonExecutor {
+export class ConmonExecutor implements Executor<ContainerRecord> {
+  readonly checkpoints: ProcessCheckpoints
   readonly #options: ConmonOptions
   readonly #libc: Libc
   readonly #programs: Programs
   readonly #exits: ExitWatch
   readonly #execs: Execs
-  readonly #criu: Criu
+  readonly #runtimes: RuntimeCommands
+  readonly #removal: Removal
   readonly #attachments: Attachments
   readonly #cgroupMounts = cgroupMounts()
   readonly #moves = new CgroupMoves()
   readonly #parents = new CgroupParents(this.#cgroupMounts)
-  readonly #features = new Map<string, Promise<RuntimeFeatures>>()
 
   constructor(
     options: ConmonOptions,
@@ -113,7 +98,10 @@ export class ConmonExecutor {
     this.#libc = deps.libc
     this.#programs = deps.programs
     this.#exits = deps.exits
-    this.#criu = new Criu({ path: options.criuPath }, deps)
+    this.#runtimes = new RuntimeCommands({ timeoutMs: options.runtimeTimeoutMs }, deps)
+    const more = { ...deps, runtimes: this.#runtimes, parents: this.#parents, cgroupMounts: this.#cgroupMounts }
+    this.#removal = new Removal(options, more)
+    this.checkpoints = new ProcessCheckpoints(options, more)
     this.#execs = new Execs({ conmonPath: options.conmonPath }, deps)
     this.#attachments = new Attachments(deps)
   }
@@ -169,7 +157,7 @@ export class ConmonExecutor {
       timeoutMs: this.#options.runtimeTimeoutMs,
       signal,
     })
-    const pid = parseAnswer(answer, record)
+    const pid = monitorAnswer(answer, record)
     const process = identifyProcess(pid, this.#options.bootId)
     if (!process) throw new CodedError('Internal', `create container ${id}: its process ${pid} ended at once`)
     return process
@@ -178,7 +166,12 @@ export class ConmonExecutor {
   /** Lets the process of a created container run its program. */
   async start(record: ContainerRecord, signal: AbortSignal): Promise<void> {
     if (!(await hasHooks(record)) && (await startByFifo(join(record.runtime.root, record.id)))) return
-    await this.#runtime(record, ['start', record.id], signal)
+    await this.#runtimes.run(record, ['start', record.id], signal)
+  }
+
+  /** Told by what the runtime has taken away when it let the process go: the FIFO at which that waits. */
+  async startedAtNs(record: ContainerRecord): Promise<bigint | null> {
+    return startedAtNs(join(record.runtime.root, record.id))
   }
 
   /**
@@ -191,27 +184,26 @@ export class ConmonExecutor {
     options: { readonly stopSignal: StopSignal; readonly graceMs: number },
     signal: AbortSignal,
   ): Promise<void> {
+    const { bootId } = this.#options
     const end = performance.now() + options.graceMs
     for (let left = options.graceMs; left > 0; left = end - performance.now()) {
-      signalProcess(this.#libc, process, this.#options.bootId, options.stopSignal)
-      if (await this.#ends(process, Math.min(left, RESEND_MS), signal)) return
+      signalProcess(this.#libc, process, bootId, options.stopSignal)
+      if (await endsWithin(process, bootId, Math.min(left, RESEND_MS), signal)) return
     }
-    signalProcess(this.#libc, process, this.#options.bootId, 'SIGKILL')
-    if (await this.#ends(process, KILL_MS, signal)) return
+    signalProcess(this.#libc, process, bootId, 'SIGKILL')
+    if (await endsWithin(process, bootId, KILL_MS, signal)) return
     throw new CodedError(
       'FailedPrecondition',
       `stop process ${process.pid}: it is still there ${KILL_MS} ms after SIGKILL`,
     )
   }
 
-  /** Sends a signal, once, to this very process; one that has ended is success. */
-  kill(process: ProcessIdentity, signalName: StopSignal | number): void {
+  async kill(_record: ContainerRecord, process: ProcessIdentity, signalName: StopSignal | number): Promise<void> {
     signalProcess(this.#libc, process, this.#options.bootId, signalName)
   }
 
-  /** Whether the process ends, or has ended, within this time. */
-  async awaitEnd(process: ProcessIdentity, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
-    return this.#ends(process, timeoutMs, signal)
+  async isAlive(_record: ContainerRecord, process: ProcessIdentity): Promise<boolean> {
+    return isAlive(process, this.#options.bootId)
   }
 
   /**
@@ -304,103 +296,14 @@ export class ConmonExecutor {
     const isLifted = quota !== undefined && quota < 0n && basename(record.runtime.path) === 'crun'
     const file = join(record.bundleDir, 'resources.json')
     await writeFile(file, ociJson(isLifted ? { ...resources, cpu } : resources), { mode: 0o600 })
-    await this.#runtime(record, ['update', '--resources', file, record.id], signal)
+    await this.#runtimes.run(record, ['update', '--resources', file, record.id], signal)
     if (!isLifted) return
     await liftCpuQuota(this.#cgroupMounts, limitsDirectory(record, readCgroupMode() === 'v2'))
   }
 
-  /**
-   * Makes sure that containers of this runtime can be checkpointed and restored on this node.
-   * @throws CodedError `FailedPrecondition` that says what cannot: the runtime, criu or the kernel.
-   */
-  async checkCheckpoints(runtimePath: string, what: string, signal: AbortSignal): Promise<void> {
-    if (!(await this.runtimeFeatures(runtimePath, signal)).checkpoint) {
-      throw new CodedError('FailedPrecondition', `${what}: ${runtimePath} was built without criu`)
-    }
-    await this.#criu.check(what, signal)
-  }
-
-  /** Lets no process of the container run, until {@link thaw}. @throws CodedError as `freezeCgroup`. */
-  async freeze(record: ContainerRecord, signal: AbortSignal): Promise<void> {
-    await freezeCgroup(this.#cgroupMounts, cgroupDirectory(record), signal)
-  }
-
-  /** Lets the processes of the container run. Doing so already is success, and so is not being there. */
-  async thaw(record: ContainerRecord): Promise<void> {
-    await thawCgroup(this.#cgroupMounts, cgroupDirectory(record))
-  }
-
-  /**
-   * Writes the state of all processes of the container, which may be frozen, into a directory, with criu. They go on.
-   * @throws CodedError `FailedPrecondition` with what the runtime and criu said, of a container whose state cannot be
-   * saved for instance.
-   */
-  async checkpoint(
-    record: ContainerRecord,
-    request: { readonly imageDir: string; readonly workDir: string; readonly timeoutMs: number },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { imageDir, workDir, timeoutMs } = request
-    await Promise.all([makeDirectory(imageDir), makeDirectory(workDir)])
-    const args = ['checkpoint', '--image-path', imageDir, '--work-path', workDir, '--leave-running', record.id]
-    try {
-      await this.#runtime(record, args, signal, timeoutMs, this.#criu.env)
-    } catch (error) {
-      if (errorCode(error) !== 'Internal') throw error
-      const errors = await criuErrors(workDir, 'dump.log')
-      const why = `checkpoint container ${record.id}: ${errors || errorMessage(error)}`
-      throw new CodedError('FailedPrecondition', why, { cause: error })
-    }
-  }
-
-  /**
-   * Makes the container with processes in the state that {@link checkpoint} has written; they run when this returns.
-   * The bundle directory holds config.json.
-   *
-   * @throws CodedError `FailedPrecondition` with what the runtime and criu said; `delete` then clears up.
-   */
-  async restore(
-    record: ContainerRecord,
-    request: { readonly imageDir: string; readonly io: ContainerIo; readonly timeoutMs: number },
-    signal: AbortSignal,
-  ): Promise<ProcessIdentity> {
-    const { imageDir, io, timeoutMs } = request
-    const { id, bundleDir } = record
-    const args = [...monitorArguments(record, this.#options.exitsDir, io), '--restore', imageDir]
-    const env = { ...monitorEnvironment(record, io), ...this.#criu.env }
-    const options = { cwd: bundleDir, env, timeoutMs, signal }
-    try {
-      const pid = parseAnswer(await this.#programs.launchMonitor(this.#options.conmonPath, args, options), record)
-      const process = identifyProcess(pid, this.#options.bootId)
-      if (!process) throw new CodedError('Internal', `its process ${pid} ended at once`)
-      // criu can put it where the checkpointed one was, with the limits of that, or with none.
-      const cgroups = [...(await cgroupsOf(pid)).values()]
-      if (cgroups.some((path) => path.includes(id))) return process
-      signalProcess(this.#libc, process, this.#options.bootId, 'SIGKILL')
-      throw new CodedError('Internal', `its process ${pid} came to be in the cgroup ${cgroups.join(', ')}`)
-    } catch (error) {
-      if (errorCode(error) !== 'Internal') throw error
-      const errors = await criuErrors(bundleDir, 'restore.log')
-      const why = `restore container ${id}: ${errors || errorMessage(error)}`
-      throw new CodedError('FailedPrecondition', why, { cause: error })
-    }
-  }
-
-  /** Whether a monitor was ever started for the container. */
-  async wasLaunched(record: ContainerRecord): Promise<boolean> {
-    if (!(await isMissing(join(record.bundleDir, MONITOR_PIDFILE)))) return true
-    return listPids().some((pid) => isMonitorOf(record, pid))
-  }
-
-  /** What the runtime can do. It is asked once. @throws CodedError when it cannot be run. */
+  /** See {@link RuntimeCommands.features}. */
   async runtimeFeatures(runtimePath: string, signal: AbortSignal): Promise<RuntimeFeatures> {
-    let asked = this.#features.get(runtimePath)
-    if (!asked) {
-      asked = readFeatures(this.#programs, runtimePath)
-      this.#features.set(runtimePath, asked)
-      asked.catch(() => this.#features.delete(runtimePath))
-    }
-    return waitFor(asked, signal)
+    return this.#runtimes.features(runtimePath, signal)
   }
 
   /** Resolves when the process has ended, also when it did so while nobody was looking. */
@@ -418,15 +321,7 @@ export class ConmonExecutor {
 
   /** The process of the container as its monitor wrote it down, if it still runs and is in the container's cgroup. */
   async findProcess(record: ContainerRecord): Promise<ProcessIdentity | null> {
-    const text = await readTextIfAny(join(record.bundleDir, CONTAINER_PIDFILE))
-    const pid = Number.parseInt(text ?? '', 10)
-    // The pid may be a stranger's by now; the cgroup, which carries the id, tells.
-    if (Number.isNaN(pid)) return null
-    const cgroups = [...(await cgroupsOf(pid)).values()]
-    if (!cgroups.some((path) => path.includes(record.id))) return null
-    const process = identifyProcess(pid, this.#options.bootId)
-    // One that has ended keeps its pid and cgroup until its parent has asked for it.
-    return process && isAlive(process, this.#options.bootId) ? process : null
+    return findContainerProcess(record, this.#options.bootId)
   }
 
   /**
@@ -434,14 +329,7 @@ export class ConmonExecutor {
    * The bundle directory stays. Nothing there is success, and so is a runtime that has been uninstalled.
    */
   async delete(record: ContainerRecord, signal: AbortSignal): Promise<void> {
-    const process = await this.findProcess(record)
-    if (process) signalProcess(this.#libc, process, this.#options.bootId, 'SIGKILL')
-    else await this.#killUnfinishedMonitor(record)
-    await this.#deleteAtRuntime(record, signal)
-    await removeCgroup(this.#cgroupMounts, cgroupDirectory(record), signal)
-    await this.#awaitMonitor(record, signal)
-    await removeFile(join(this.#options.exitsDir, record.id))
-    await this.#parents.release(record)
+    await this.#removal.delete(record, signal)
   }
 
   /** The containers whose monitors run and write to our exits directory. */
@@ -457,111 +345,6 @@ export class ConmonExecutor {
   async #sliceOomKills(record: Pick<ContainerRecord, 'runtime' | 'cgroupsPath'>): Promise<number> {
     return (await oomKills(this.#cgroupMounts, dirname(cgroupDirectory(record)))) ?? 0
   }
-
-  async #ends(process: ProcessIdentity, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
-    const end = performance.now() + timeoutMs
-    for (let pause = 1; isAlive(process, this.#options.bootId); pause = Math.min(pause * 2, 50)) {
-      const left = end - performance.now()
-      if (left <= 0) return false
-      await sleep(Math.min(pause, left), signal)
-    }
-    return true
-  }
-
-  async #deleteAtRuntime(record: ContainerRecord, signal: AbortSignal): Promise<void> {
-    const stateDir = join(record.runtime.root, record.id)
-    if (await isMissing(stateDir)) return
-    // The cgroup is removed by the caller.
-    if (await isDeletedByHand(record, stateDir)) return removeTree(stateDir)
-    try {
-      await this.#runtime(record, ['delete', '--force', record.id], signal)
-    } catch (error) {
-      signal.throwIfAborted()
-      // Without the runtime, or with a state it cannot read: kill by cgroup (the caller does) and drop the state.
-      if (await isMissing(stateDir)) return
-      await removeCgroup(this.#cgroupMounts, cgroupDirectory(record), signal).catch((cause: unknown) => {
-        throw new CodedError('Internal', `delete container ${record.id}: ${errorMessage(error)}`, { cause })
-      })
-    }
-    await removeTree(stateDir)
-  }
-
-  /** A monitor that has not written down its container's process may be in the middle of creating it. */
-  async #killUnfinishedMonitor(record: ContainerRecord): Promise<void> {
-    if (await isMissing(record.bundleDir)) return
-    if (!(await isMissing(join(record.bundleDir, CONTAINER_PIDFILE)))) return
-    for (const pid of listPids().filter((candidate) => isMonitorOf(record, candidate))) {
-      try {
-        // conmon leads the session in which it runs the runtime.
-        process.kill(-pid, 'SIGKILL')
-      } catch {
-        // It has ended.
-      }
-    }
-  }
-
-  /** The monitor ends by itself once its container has; one that does not is killed. */
-  async #awaitMonitor(record: ContainerRecord, signal: AbortSignal): Promise<void> {
-    const identity = await findMonitor(record, this.#options.bootId)
-    if (!identity) return
-    if (await this.#ends(identity, 1000, signal)) return
-    signalProcess(this.#libc, identity, this.#options.bootId, 'SIGKILL')
-    await this.#ends(identity, KILL_MS, signal)
-  }
-
-  /** @throws CodedError `Internal` with what the runtime said, `FailedPrecondition` when the container does not run. */
-  async #runtime(
-    record: ContainerRecord,
-    args: readonly string[],
-    signal: AbortSignal,
-    timeoutMs = this.#options.runtimeTimeoutMs,
-    env: Readonly<Record<string, string>> = {},
-  ): Promise<void> {
-    const { path, root, systemdCgroup } = record.runtime
-    const all = ['--root', root, ...(systemdCgroup ? ['--systemd-cgroup'] : []), ...args]
-    const result = await this.#programs.run(path, all, { env, timeoutMs, signal })
-    if (result.exitCode === 0) return
-    const why = runtimeMessage(result.stderr || result.stdout) || `exit code ${result.exitCode}`
-    throw new ExecError('Internal', `${path} ${args.join(' ')}: ${why}`, {
-      exitCode: result.exitCode,
-      stderr: result.stderr,
-    })
-  }
 }
 
 export type StopSignal = Parameters<typeof signalProcess>[3]
-
-/** conmon's answer is `{"data": PID}`, or `{"data": -1, "message": "what the runtime said"}`. */
-function parseAnswer(answer: string, record: ContainerRecord): number {
-  let parsed: { data?: unknown; message?: unknown }
-  try {
-    parsed = JSON.parse(answer) as typeof parsed
-  } catch (error) {
-    throw new CodedError('Internal', `create container ${record.id}: conmon answered ${answer}`, { cause: error })
-  }
-  if (typeof parsed.data === 'number' && parsed.data > 0) return parsed.data
-  const why = typeof parsed.message === 'string' ? parsed.message.trim().replaceAll(/\s*\n\s*/g, '; ') : answer
-  throw new CodedError('Internal', `create container ${record.id} with ${record.runtime.path}: ${why}`)
-}
-
-/**
- * Whether what `delete` of the runtime does can be done without it: crun keeps a file `status`, and of a container
- * without hooks nothing but that directory and the cgroup. It saves a process with every pod.
- */
-async function isDeletedByHand(record: ContainerRecord, stateDir: string): Promise<boolean> {
-  const { runtime } = record
-  if (runtime.systemdCgroup || basename(runtime.path) !== 'crun' || (await hasHooks(record))) return false
-  return !(await isMissing(join(stateDir, 'status')))
-}
-
-/** Whether the runtime has to run hooks when the container starts and ends. A mention of them is taken for one. */
-async function hasHooks(record: ContainerRecord): Promise<boolean> {
-  return (await readTextIfAny(join(record.bundleDir, 'config.json')))?.includes('"hooks"') ?? false
-}
-
-async function isMissing(path: string): Promise<boolean> {
-  return access(path).then(
-    () => false,
-    (error: unknown) => errnoOf(error) === 'ENOENT',
-  )
-}

@@ -18,24 +18,30 @@ const POLL_MS = 5
  *
  * @throws CodedError `InvalidArgument` for a path that conmon cannot be told, `FailedPrecondition` for a link or anything
  * but a file, which may lead to, or be, what belongs to somebody else.
+ * @returns the number of the file system that it is on.
  */
-export async function prepareLog(programs: Programs, path: string, root: string, signal: AbortSignal): Promise<void> {
+export async function prepareLog(programs: Programs, path: string, root: string, signal: AbortSignal): Promise<string> {
   if (path.includes(':')) throw new CodedError('InvalidArgument', `log path ${path}: conmon takes none with a colon`)
   const directory = dirname(path)
   const options = { timeoutMs: TIMEOUT_MS, signal }
-  const types = async (): Promise<string[]> => {
-    const { stdout } = await programs.run('/usr/bin/stat', ['--format', '%F', '--', `${directory}/.`, path], options)
-    return stdout.split('\n').filter((line) => line !== '')
+  const look = async (): Promise<{ device: string; types: string[] }> => {
+    const args = ['--format', '%d %F', '--', `${directory}/.`, path]
+    const lines = (await programs.run('/usr/bin/stat', args, options)).stdout.split('\n').filter((line) => line !== '')
+    // Of what is not there nothing is printed.
+    return {
+      device: lines[0]?.split(' ')[0] ?? '',
+      types: lines.map((line) => line.slice(line.indexOf(' ') + 1)),
+    }
   }
-  // Of what is not there nothing is printed.
-  let [directoryType, type] = await types()
-  if (directoryType === undefined) {
+  let found = await look()
+  if (found.types.length === 0) {
     await programs.runOk('/usr/bin/mkdir', ['-p', '-m', '0755', '--', directory], options)
-    ;[directoryType, type] = await types()
+    found = await look()
   }
+  const [directoryType, type] = found.types
   if (directoryType === 'directory' && (type === undefined || type.startsWith('regular'))) {
     if (root !== '' && relative(root, directory) !== '') await refuseLinks(programs, root, directory, signal)
-    return
+    return found.device
   }
   const what = type ?? directoryType ?? 'nothing'
   throw new CodedError('FailedPrecondition', `log path ${path}: there is a ${what} in place of a file`)

@@ -1,4 +1,5 @@
 import { basename, dirname, join } from 'node:path'
+import { CodedError } from '../core/errors.ts'
 import { readTextIfAny } from '../host/files.ts'
 import { commandLine, identifyProcess, type ProcessIdentity } from '../host/process.ts'
 import type { ContainerIo, ContainerRecord } from './types.ts'
@@ -49,6 +50,22 @@ function runtimeArguments({ runtime, hasUserns }: ContainerRecord, io: Container
 export function monitorEnvironment(record: ContainerRecord, io?: ContainerIo): Record<string, string> {
   const directory = dirname(record.bundleDir)
   return io?.terminal && join(directory, TERMINAL_SOCKET).length <= MAX_SOCKET_PATH ? { TMPDIR: directory } : {}
+}
+
+/**
+ * The pid in conmon's answer, which is `{"data": PID}`, or `{"data": -1, "message": "what the runtime said"}`.
+ * @throws CodedError `Internal` with what the runtime said.
+ */
+export function monitorAnswer(answer: string, record: ContainerRecord): number {
+  let parsed: { data?: unknown; message?: unknown }
+  try {
+    parsed = JSON.parse(answer) as typeof parsed
+  } catch (error) {
+    throw new CodedError('Internal', `create container ${record.id}: conmon answered ${answer}`, { cause: error })
+  }
+  if (typeof parsed.data === 'number' && parsed.data > 0) return parsed.data
+  const why = typeof parsed.message === 'string' ? parsed.message.trim().replaceAll(/\s*\n\s*/g, '; ') : answer
+  throw new CodedError('Internal', `create container ${record.id} with ${record.runtime.path}: ${why}`)
 }
 
 /** Whether the process is the monitor of this container. */

@@ -1,7 +1,10 @@
 import { constants } from 'node:fs'
-import { open, unlink } from 'node:fs/promises'
+import { open, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errnoOf } from '../core/errors.ts'
+import { isMissing } from '../host/files.ts'
+
+const START_FIFO = 'exec.fifo'
 
 /**
  * Starts a created container of crun by itself doing what `crun start` does: a container without hooks waits for one
@@ -12,7 +15,7 @@ import { errnoOf } from '../core/errors.ts'
  * to be asked.
  */
 export async function startByFifo(stateDir: string): Promise<boolean> {
-  const path = join(stateDir, 'exec.fifo')
+  const path = join(stateDir, START_FIFO)
   let fifo: Awaited<ReturnType<typeof open>>
   try {
     // Without a reader (runc's container writes instead) this fails at once.
@@ -29,4 +32,10 @@ export async function startByFifo(stateDir: string): Promise<boolean> {
   } finally {
     await fifo.close()
   }
+}
+
+/** When the process of a container went past that FIFO, in nanoseconds since the epoch; null while it waits there. */
+export async function startedAtNs(stateDir: string): Promise<bigint | null> {
+  if (!(await isMissing(join(stateDir, START_FIFO)))) return null
+  return BigInt(Math.round((await stat(stateDir)).mtimeMs * 1e6))
 }

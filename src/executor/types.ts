@@ -170,6 +170,11 @@ export interface Executor<R extends ExecutedRecord> {
   create(record: R, signal: AbortSignal, io?: ContainerIo, logReady?: Promise<void>): Promise<ProcessIdentity>
   /** Lets the process of a created container run its program. */
   start(record: R, signal: AbortSignal): Promise<void>
+  /**
+   * When the first process was let run its program, in nanoseconds since the epoch and as well as that is known; null while
+   * it waits for that.
+   */
+  startedAtNs(record: R, process: ProcessIdentity, signal: AbortSignal): Promise<bigint | null>
   /** Sends a signal, once, to this very process; one that has ended is success. */
   kill(record: R, process: ProcessIdentity, signalName: NodeJS.Signals | number, signal: AbortSignal): Promise<void>
   /** Kills everything in the container, and returns when nothing of it runs. */

@@ -14,6 +14,8 @@ export interface CallScope {
   /** Aborts when the call is cancelled or past its deadline, unless it has been answered. */
   readonly signal: AbortSignal
   readonly deadline: Date | undefined
+  /** The first value of a header of the call. */
+  readonly header: (name: string) => string | undefined
   /** Aborts the signal. */
   abort(reason: CodedError): void
   elapsedMs(): number
@@ -44,6 +46,7 @@ export function openCall(call: Call): CallScope {
     path,
     signal: controller.signal,
     deadline: Number.isFinite(deadlineMs) ? new Date(deadlineMs) : undefined,
+    header: (name) => call.metadata.get(name)[0]?.toString(),
     abort: (reason) => controller.abort(reason),
     elapsedMs: () => Math.round((performance.now() - startMs) * 1000) / 1000,
     close: () => call.removeListener('cancelled', onCancelled),

@@ -19,6 +19,8 @@ export interface CallContext {
   readonly signal: AbortSignal
   /** When the caller stops waiting; undefined when it set no limit. */
   readonly deadline: Date | undefined
+  /** The first value of a header of the call, by its lower-case name. */
+  readonly header: (name: string) => string | undefined
   /** Ends the call with an error, also while a message waits for a slow reader. */
   abort(reason: CodedError): void
 }

@@ -23,13 +23,19 @@ export function loadCri(): CriPackages {
   return loadPackageDefinition(loadSync('runtime/v1/api.proto', OPTIONS)) as unknown as CriPackages
 }
 
+/** The same, where a message is what Go's encoding/json makes of it: enums are numbers, and what is not set is left out. */
+export function loadCriForGo(): CriPackages {
+  const options = { ...OPTIONS, longs: Number, enums: Number, defaults: false }
+  return loadPackageDefinition(loadSync('runtime/v1/api.proto', options)) as unknown as CriPackages
+}
+
 /** The packages of the containerd sandbox API, likewise. */
 export function loadSandboxApi(): SandboxPackages {
   const file = 'containerd/services/sandbox/v1/sandbox.proto'
   return loadPackageDefinition(loadSync(file, OPTIONS)) as unknown as SandboxPackages
 }
 
-/** What one speaks with containerd shims: tasks, events, options of runc and metrics of cgroups. */
+/** What one speaks with containerd shims: tasks, events, options of runc, metrics of cgroups, and ttrpc's own messages. */
 export function loadShimApi(): ShimPackages {
   return loadPackageDefinition(loadSync('containerd/shim.proto', OPTIONS)) as unknown as ShimPackages
 }

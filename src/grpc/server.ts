@@ -5,7 +5,7 @@ import type { Logger } from 'pino'
 import { groupId } from '../host/group.ts'
 import { CodedError } from '../core/errors.ts'
 import { MAX_MESSAGE_BYTES } from './limits.ts'
-import { freeSocketPath } from './socket-path.ts'
+import { freeSocketPath } from '../host/socket-path.ts'
 import { tolerantOfBadBytes } from './undecodable.ts'
 
 export interface GrpcServerOptions {

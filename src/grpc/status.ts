@@ -1,21 +1,6 @@
 import { status } from '@grpc/grpc-js'
-import { CodedError, type ErrorCode, errnoOf, errorMessage } from '../core/errors.ts'
-
-const STATUS_OF = {
-  InvalidArgument: status.INVALID_ARGUMENT,
-  NotFound: status.NOT_FOUND,
-  AlreadyExists: status.ALREADY_EXISTS,
-  FailedPrecondition: status.FAILED_PRECONDITION,
-  ResourceExhausted: status.RESOURCE_EXHAUSTED,
-  PermissionDenied: status.PERMISSION_DENIED,
-  Unavailable: status.UNAVAILABLE,
-  Unimplemented: status.UNIMPLEMENTED,
-  Aborted: status.ABORTED,
-  DeadlineExceeded: status.DEADLINE_EXCEEDED,
-  Canceled: status.CANCELLED,
-  DataLoss: status.DATA_LOSS,
-  Internal: status.INTERNAL,
-} as const satisfies Record<ErrorCode, status>
+import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
+import { STATUS_NUMBERS } from '../core/status-codes.ts'
 
 /** The message travels in an HTTP/2 header, where each character may take nine bytes and clients allow 64 KiB in all. */
 const MAX_DETAILS_CHARS = 4096
@@ -31,7 +16,7 @@ export interface StatusError extends Error {
  * one line. Never throws, and neither does grpc-js when it encodes the result.
  */
 export function toStatus(error: unknown): StatusError {
-  const code = error instanceof CodedError ? STATUS_OF[error.code] : codeOfErrno(errnoOf(error))
+  const code = error instanceof CodedError ? STATUS_NUMBERS[error.code] : codeOfErrno(errnoOf(error))
   const details = headerText(errorMessage(error))
   return Object.assign(new Error(details), { code, details })
 }

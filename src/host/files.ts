@@ -1,4 +1,4 @@
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from 'node:fs/promises'
+import { access, type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { errnoOf } from '../core/errors.ts'
 
@@ -70,4 +70,12 @@ export async function listFiles(directory: string): Promise<{ readonly path: str
     paths.map(async (path) => ({ path: relative(directory, path), sizeBytes: (await stat(path)).size })),
   )
   return files.sort((a, b) => (a.path < b.path ? -1 : 1))
+}
+
+/** Whether there is nothing at a path. What cannot be looked at is taken for something. */
+export async function isMissing(path: string): Promise<boolean> {
+  return access(path).then(
+    () => false,
+    (error: unknown) => errnoOf(error) === 'ENOENT',
+  )
 }

@@ -1,4 +1,5 @@
 import { CodedError } from '../core/errors.ts'
+import { isPinnedNamespace, NSFS_MAGIC } from './kernel/namespace-file.ts'
 import { expectSuccess, type RunProgram } from './programs/outcome.ts'
 
 export interface HostPathRequest {
@@ -60,6 +61,18 @@ export async function lookUpHostPaths(
     requests.map(({ path }) => path),
     run,
   )
+}
+
+/**
+ * Whether there is a namespace at a path that a caller chose.
+ * @throws CodedError `DeadlineExceeded`.
+ */
+export async function isNamespaceAt(path: string, run: RunProgram): Promise<boolean> {
+  // Where namespaces mostly are, everything lies in memory, and no program is needed.
+  if (/^(?:\/var)?\/run\//.test(path)) return isPinnedNamespace(path)
+  const args = ['--file-system', '--format=%t', '--', path]
+  const { stdout } = await run('/usr/bin/stat', args, { timeoutMs: TIMEOUT_MS })
+  return stdout.trim() === NSFS_MAGIC.toString(16)
 }
 
 async function describe(paths: readonly string[], run: RunProgram): Promise<HostPath[]> {

@@ -93,6 +93,8 @@ export interface Libc {
   /** A TCP socket of the calling thread's network namespace, not connected and not blocking. The caller closes it. */
   tcpSocket(family: 4 | 6): number
   flock(fd: number, operation: number): void
+  /** Makes a FIFO. @throws SyscallError `EEXIST` when something is there. */
+  mkfifo(path: string, mode: number): void
   /** A descriptor that means this very process, also when its pid is used again; the caller closes it. */
   pidfdOpen(pid: number): number
   pidfdSendSignal(pidfd: number, signal: number): void
@@ -140,6 +142,7 @@ export function loadLibc(): Libc {
   const ioctl = lib.func('int ioctl(int, unsigned long, void *)')
   const close = lib.func('int close(int)')
   const flock = lib.func('int flock(int, int)')
+  const mkfifo = lib.func('int mkfifo(const char *, unsigned int)')
   const syscall = lib.func('long syscall(long, long, long, void *, long)')
   const openat2 = lib.func('long syscall(long, int, const char *, void *, size_t)')
   const chdir = lib.func('int chdir(const char *)')
@@ -197,6 +200,7 @@ export function loadLibc(): Libc {
     tcpSocket: (family) =>
       check(socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM_ASYNC, 0), 'socket', `IPv${family}`),
     flock: (fd, operation) => void check(flock(fd, operation), 'flock', fd),
+    mkfifo: (path, mode) => void check(mkfifo(path, mode), 'mkfifo', path),
     closeOnExecFrom: (fd) =>
       void check(Number(closeRange(SYS_CLOSE_RANGE, fd, 0xffffffff, CLOSE_RANGE_CLOEXEC)), 'close_range', fd),
     ...loadSpawn(lib, check),

@@ -10,7 +10,7 @@ export interface DurableRow<S> {
 }
 
 export interface DurableDeps {
-  readonly store: Store
+  readonly store: Pick<Store, 'commit'>
   readonly sealer: Sealer
 }
 

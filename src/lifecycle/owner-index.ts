@@ -37,6 +37,11 @@ export class OwnerIndex<T extends Owner> {
     return [...this.#byId.values()]
   }
 
+  /** By its whole id. */
+  byId(id: string): T | undefined {
+    return this.#byId.get(id)
+  }
+
   byName(name: string): T | undefined {
     return this.#byName.get(name)
   }

@@ -70,6 +70,8 @@ export interface ContainerNamespacePaths {
   readonly pid: string | null
   /** The pod's user namespace. Null unless the container's `userns_options` ask for one. */
   readonly user: string | null
+  /** Whether the processes that hold them may be where this node does not see them, such as in a virtual machine. */
+  readonly elsewhere?: boolean
 }
 
 /** Absolute paths on the node that every container of the pod sees, unless it mounts something there itself. */

@@ -25,7 +25,7 @@ export function containerNamespaces(input: ContainerSpecInput): Namespace[] {
   checkUser(input)
   const list: Namespace[] = [{ type: 'mount' }]
   const add = (type: NamespaceType, path: string | null): void => {
-    if (path !== null) list.push(namespaceEntry(type, path))
+    if (path !== null) list.push(namespaceEntry(type, path, namespaces.elsewhere))
   }
   add('pid', namespaces.pid)
   add('ipc', namespaces.ipc)

@@ -1,12 +1,11 @@
 import { CodedError } from '../core/errors.ts'
-import type { Resources, Spec } from './spec.ts'
 
 /**
- * The text of a runtime spec, or of the resources for `update`, in which every bigint is an exact JSON number.
+ * The text of a runtime spec, of a part of one, or of what holds some, in which every bigint is an exact JSON number.
  *
  * @throws CodedError `Internal` for a value that JSON has no form for: it would otherwise turn into `null` silently.
  */
-export function ociJson(spec: Spec | Resources): string {
+export function ociJson(spec: object): string {
   return jsonText(spec, 'spec')
 }
 
@@ -24,4 +23,17 @@ function objectText(value: object, path: string): string {
     if (member !== undefined) members.push(`${JSON.stringify(key)}:${jsonText(member, `${path}.${key}`)}`)
   }
   return `{${members.join(',')}}`
+}
+
+/** Numbers that may be beyond 2^53, and strings, in which such digits are none. */
+const LONG_NUMBERS = /"(?:[^"\\]|\\.)*"|(?<![\d.])-?\d{16,}(?![\d.eE])/g
+/** No text of a runtime spec has this character: neither arguments nor paths can. */
+const BIGINT_MARK = '\u0000'
+
+/** The opposite of {@link ociJson}: integers that a number cannot hold exactly become bigints. */
+export function parseOciJson(text: string): unknown {
+  const marked = text.replace(LONG_NUMBERS, (token) => (token.startsWith('"') ? token : `"\\u0000${token}"`))
+  return JSON.parse(marked, (_key, value: unknown) =>
+    typeof value === 'string' && value.startsWith(BIGINT_MARK) ? BigInt(value.slice(1)) : value,
+  ) as unknown
 }

@@ -71,11 +71,14 @@ export function namespaceList(pod: PodNamespaces, paths: NamespacePaths, cgroupV
   return list
 }
 
-/** @throws CodedError `Internal` for a path that cannot be one of a namespace. */
-export function namespaceEntry(type: NamespaceType, path: string): Namespace {
+/**
+ * @param isElsewhere whether the process that holds it may be where this node does not see it, which pid 0 stands for.
+ * @throws CodedError `Internal` for a path that cannot be one of a namespace.
+ */
+export function namespaceEntry(type: NamespaceType, path: string, isElsewhere = false): Namespace {
   if (path === NEW_NAMESPACE) return { type }
   // `/proc/0/ns/net` is what a process that never started leaves behind.
-  if (!path.startsWith('/') || path.startsWith('/proc/0/')) {
+  if (!path.startsWith('/') || (path.startsWith('/proc/0/') && !isElsewhere)) {
     throw new CodedError('Internal', `build namespaces: ${type}: not a usable path: ${JSON.stringify(path)}`)
   }
   return { type, path }

@@ -35,6 +35,7 @@ export interface LoadDeps {
   readonly deriveResources: (metadata: SandboxMetadata) => CheckpointData['resources']
 }
 
+const NAMELESS = 'unknown'
 const STATES: readonly SandboxState[] = ['UNKNOWN', 'RUNNING', 'PENDING', 'STOPPED', 'REMOVING']
 
 /**
@@ -176,9 +177,14 @@ function unknownStatus(): SandboxStatus {
   return { state: 'UNKNOWN', visible: true, process: null, exit: null, steps: [], failure: '' }
 }
 
+/** Whether nothing but the id of a sandbox is known. */
+export function isNameless({ id, config }: SandboxMetadata): boolean {
+  return config.metadata?.namespace === NAMELESS && config.metadata.uid === id
+}
+
 /** A stand-in for a sandbox of which only the id is known. The names are such that no kubelet has a pod for them. */
 function nameless(id: string): SandboxMetadata {
-  const metadata = { name: `unknown-${id.slice(0, 12)}`, namespace: 'unknown', uid: id, attempt: 0 }
+  const metadata = { name: `unknown-${id.slice(0, 12)}`, namespace: NAMELESS, uid: id, attempt: 0 }
   return {
     id,
     name: `k8s_POD_${metadata.name}_${metadata.namespace}_${id}_0`,

@@ -65,12 +65,14 @@ export class Recovery {
   async recover(sandbox: Sandbox): Promise<Verdict> {
     if (!sandbox.status.visible) return 'rollback'
     if (sandbox.status.state === 'REMOVING') return 'remove'
-    await this.#verify(sandbox)
+    // It may not be whole, and nothing of it runs: who starts it has it made again.
+    const wasStarted = sandbox.status.phase !== 'created'
+    if (wasStarted) await this.#verify(sandbox)
     if (this.#isOfEarlierBoot(sandbox)) return this.#rebooted(sandbox)
     if (sandbox.status.state === 'STOPPED') {
       return sandbox.entries.some(({ state }) => state === 'releasing') ? 'stop' : 'leave'
     }
-    return this.#observe(sandbox)
+    return wasStarted ? this.#observe(sandbox) : 'leave'
   }
 
   async #verify(sandbox: Sandbox): Promise<void> {

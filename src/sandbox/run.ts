@@ -1,32 +1,31 @@
-import { chown, writeFile } from 'node:fs/promises'
-import { hostname as nodeHostname } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { type Checkpoint, openCheckpoint, sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { CniNetworks } from '../cni/cni-networks.ts'
 import type { Controller, ControllerRecord, SandboxSpec } from '../controller/controller.ts'
 import { sandboxIps } from '../cni/result.ts'
 import { CodedError } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
-import { Group } from '../core/group.ts'
+import { type Group, together } from '../core/group.ts'
 import type { DurableDeps } from '../lifecycle/durable.ts'
 import type { Sealer } from '../core/seal.ts'
-import { readTextIfAny } from '../host/files.ts'
 import type { Owner } from '../host/kernel/kernel.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { NetnsPins } from '../netns/netns.ts'
 import { mappedRoot, type UserMappings, userMappings } from '../oci/user-namespace.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 import type { CniRecord } from './kinds/cni.ts'
+import type { FrontEndPlaces } from './kinds/front-end.ts'
 import type { ControlledRecord } from './kinds/controlled.ts'
 import type { Directories } from '../lifecycle/directories.ts'
 import type { ShmMounts } from './kinds/shm.ts'
 import type { UsernsPins } from './kinds/userns.ts'
 import { type SandboxPaths, type SandboxRoots, sandboxPaths } from './paths.ts'
-import { hostnameFor, hostsFile, resolvConf } from './pod-files.ts'
-import { planResources, type Resources, sandboxIntents } from './resources.ts'
+import { planResources, plannedResources, type Resources, sandboxIntents } from './resources.ts'
 import { Sandbox } from './sandbox.ts'
 import { type CheckpointData, type NetworkSetting, networkSubject } from './status.ts'
 import type { Steps } from '../lifecycle/steps.ts'
 import type { SandboxMetadata } from './types.ts'
+import { podHostname, type PodFilesPlace, writeHosts, writeNames } from './write-pod-files.ts'
 
 export interface RunOptions {
   readonly roots: SandboxRoots
@@ -41,6 +40,7 @@ export interface RunDeps {
   readonly directories: Directories
   readonly shm: ShmMounts
   readonly userns: UsernsPins
+  readonly frontEnd: FrontEndPlaces
   readonly failpoints: Failpoints
   /** Makes sure that there is something to run as pause; called for sandboxers that need it. */
   readonly ensurePauseImage: (signal: AbortSignal) => Promise<void>
@@ -64,11 +64,27 @@ export interface RunObserver {
   started(sandbox: Sandbox, process: ProcessIdentity | null): void
 }
 
+/** What is on record of a sandbox, and is going to be made. */
+interface Recorded {
+  readonly sandbox: Sandbox
+  readonly resources: Resources
+  readonly checkpoint: Checkpoint
+}
+
+/** What is under way of it. */
+interface Making {
+  readonly attached: Promise<NetworkSetting[]>
+  readonly created: Promise<void>
+  readonly rest: Promise<unknown>
+}
+
 /**
  * The steps of RunPodSandbox, in iSulad's words. Nothing is made before `recordIntent`; what is made afterwards is in
  * the ledger, so that whoever calls this can take it back when a step fails, and the next daemon can when this one dies.
  *
  * The network is set up while the pause process is created and started: neither needs the other, only the namespace.
+ *
+ * One that is served to another front end is made and started when that asks for either.
  */
 export class RunSequence {
   readonly #options: RunOptions
@@ -82,7 +98,7 @@ export class RunSequence {
   /** Whom the pod's files belong to. */
   readonly #owner: Owner | null
   readonly #spec: SandboxSpec
-  #sandbox: Sandbox | undefined
+  #recorded: Recorded | undefined
   #planned: ControllerRecord | undefined
 
   constructor(plan: RunPlan, steps: Steps, observer: RunObserver, options: RunOptions, deps: RunDeps) {
@@ -98,19 +114,26 @@ export class RunSequence {
     this.#spec = {
       id: metadata.id,
       config: metadata.config,
-      hostname: hostnameFor({
-        hostname: metadata.config.hostname,
-        netMode: metadata.netMode,
-        id: metadata.id,
-        nodeHostname: nodeHostname(),
-      }),
+      hostname: podHostname(metadata),
       runtimeHandler: plan.runtimeHandler,
       sandboxer: metadata.sandboxer,
       netnsPath: metadata.netnsPath,
       usernsPath: this.#mappings ? this.#paths.userns : '',
       stateDir: this.#paths.stateDir,
       shmPath: this.#paths.shm,
+      ...(metadata.served ? { ips: metadata.served.ips } : {}),
+      ...(metadata.served?.shim ? { shim: metadata.served.shim } : {}),
     }
+  }
+
+  /** Goes on with a sandbox that is on record. @throws CodedError `DataLoss` when that does not hold together. */
+  resume(sandbox: Sandbox): void {
+    const resources = plannedResources(sandbox.entries)
+    const checkpoint = this.#checkpoint(sandbox.entries)
+    if (checkpoint.hash !== sandbox.checkpointHash) {
+      throw new CodedError('DataLoss', `sandbox ${sandbox.id}: its ledger is not that of its checkpoint`)
+    }
+    this.#recorded = { sandbox, resources, checkpoint }
   }
 
   /** Takes back what planning has noted of a sandbox that there is no record of; nothing of it was made. */
@@ -121,7 +144,7 @@ export class RunSequence {
 
   /** The sandbox, once there is a record of it. */
   get sandbox(): Sandbox | undefined {
-    return this.#sandbox
+    return this.#recorded?.sandbox
   }
 
   /**
@@ -130,46 +153,77 @@ export class RunSequence {
    * ledger of the {@link sandbox}.
    */
   async run(signal: AbortSignal): Promise<void> {
-    const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> => this.#steps.run(name, signal, work)
-    if (!this.#plan.controller.remote) {
-      await step('ensureSandboxImageExists', () => this.#deps.ensurePauseImage(signal))
-    }
-    const resources = await step('updateSandboxConfig', () => this.#planResources())
-    const entries = sandboxIntents(resources, this.#plan.metadata.id, this.#options.bootId)
-    const checkpoint = await step('prepareSandboxCheckpoint', () => this.#checkpoint(entries))
-    const sandbox = await step('recordIntent', () => this.#insert(checkpoint.hash, entries))
-    await this.#make(sandbox, resources, checkpoint, signal)
+    const recorded = await this.#record(signal)
+    const [networks, process] = await together(signal, (group) => {
+      const { attached, created, rest } = this.#beginToMake(recorded, group)
+      const started = created.then(() => this.#inGroup(group, 'startController', () => this.#start(group.signal)))
+      return Promise.all([attached, started, rest])
+    })
+    await this.#step('save', signal, () => this.#save(recorded.sandbox, networks, process))
   }
 
-  async #make(sandbox: Sandbox, resources: Resources, checkpoint: Checkpoint, signal: AbortSignal): Promise<void> {
-    const { controller } = this.#plan
-    // One that fails stops the others: nothing may still be made when the caller takes everything back.
-    const group = new Group(signal)
-    const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> =>
-      group.add(this.#steps.run(name, group.signal, work))
-    try {
-      const directories = step('createSandbox', () => this.#createDirectories(resources))
-      const prepareKey = (): Promise<void> => step('prepareSandboxKey', () => this.#prepareKey(resources))
-      const key = this.#mappings
-        ? directories.then(() => step('prepareUserNamespace', () => this.#prepareUserns(resources))).then(prepareKey)
-        : prepareKey()
-      const files = directories.then(() => step('writeSandboxFiles', () => this.#writeFiles(checkpoint)))
-      const attached = key.then(() => step('setupSandboxNetwork', () => this.#setupNetwork(resources, group.signal)))
-      const network = Promise.all([attached, directories]).then(([settings]) =>
-        step('updateNetworkSettings', () => this.#writeNetworkSettings(settings)),
-      )
-      const ready = Promise.all([key, directories, controller.networkFirst ? attached : undefined])
-      const { record } = resources.controlled
-      const created = ready.then(([, , settings]) => {
-        const spec = settings ? { ...this.#spec, ips: ipsOf(settings) } : this.#spec
-        return step('createController', () => controller.create(record, spec, group.signal))
-      })
-      const started = created.then(() => step('startController', () => this.#start(sandbox, record, group.signal)))
-      const [networks, process] = await group.settled(Promise.all([attached, started, files, network]))
-      await step('save', () => this.#save(sandbox, networks, process))
-    } finally {
-      group[Symbol.dispose]()
+  /** All steps but the start. @throws CodedError as {@link run}. */
+  async create(signal: AbortSignal): Promise<void> {
+    await this.#record(signal)
+    await this.make(signal)
+  }
+
+  /** Those of them that make what is on record. @throws CodedError as {@link run}. */
+  async make(signal: AbortSignal): Promise<void> {
+    const recorded = this.#onRecord()
+    await together(signal, (group) => Promise.all(Object.values(this.#beginToMake(recorded, group))))
+  }
+
+  /** The start of what was made. @throws CodedError as {@link run}. */
+  async start(signal: AbortSignal): Promise<void> {
+    const process = await this.#step('startController', signal, () => this.#start(signal))
+    await this.#step('save', signal, () => this.#save(this.#onRecord().sandbox, [], process))
+  }
+
+  #step<T>(name: string, signal: AbortSignal, work: () => T | Promise<T>): Promise<T> {
+    return this.#steps.run(name, signal, work)
+  }
+
+  #inGroup<T>(group: Group, name: string, work: () => T | Promise<T>): Promise<T> {
+    return group.add(this.#step(name, group.signal, work))
+  }
+
+  #onRecord(): Recorded {
+    if (this.#recorded) return this.#recorded
+    throw new CodedError('Internal', `sandbox ${this.#plan.metadata.id}: it is not on record`)
+  }
+
+  async #record(signal: AbortSignal): Promise<Recorded> {
+    if (!this.#plan.controller.remote) {
+      await this.#step('ensureSandboxImageExists', signal, () => this.#deps.ensurePauseImage(signal))
     }
+    const resources = await this.#step('updateSandboxConfig', signal, () => this.#planResources())
+    const entries = sandboxIntents(resources, this.#plan.metadata.id, this.#options.bootId)
+    const checkpoint = await this.#step('prepareSandboxCheckpoint', signal, () => this.#checkpoint(entries))
+    await this.#step('recordIntent', signal, () => this.#insert({ resources, checkpoint }, entries))
+    return this.#onRecord()
+  }
+
+  /** One that fails stops the others: nothing may still be made when the caller takes everything back. */
+  #beginToMake({ resources, checkpoint }: Recorded, group: Group): Making {
+    const { controller } = this.#plan
+    const step = <T>(name: string, work: () => T | Promise<T>): Promise<T> => this.#inGroup(group, name, work)
+    const directories = step('createSandbox', () => this.#createDirectories(resources))
+    const prepareKey = (): Promise<void> => step('prepareSandboxKey', () => this.#prepareKey(resources))
+    const key = this.#mappings
+      ? directories.then(() => step('prepareUserNamespace', () => this.#prepareUserns(resources))).then(prepareKey)
+      : prepareKey()
+    const files = directories.then(() => step('writeSandboxFiles', () => this.#writeFiles(resources, checkpoint)))
+    const attached = key.then(() => step('setupSandboxNetwork', () => this.#setupNetwork(resources, group.signal)))
+    const network = Promise.all([attached, directories]).then(([settings]) =>
+      step('updateNetworkSettings', () => this.#writeNetworkSettings(settings)),
+    )
+    const ready = Promise.all([key, directories, controller.networkFirst ? attached : undefined])
+    const created = ready.then(([, , settings]) => {
+      const spec = settings?.length ? { ...this.#spec, ips: ipsOf(settings), networks: settings } : this.#spec
+      return step('createController', () => controller.create(resources.controlled.record, spec, group.signal))
+    })
+    return { attached, created, rest: Promise.all([files, network]) }
   }
 
   async #planResources(): Promise<Resources> {
@@ -192,14 +246,21 @@ export class RunSequence {
     return checkpoint
   }
 
-  async #insert(checkpointHash: string, entries: readonly LedgerEntry[]): Promise<Sandbox> {
-    const status = { state: 'UNKNOWN', visible: false, process: null, exit: null, steps: [], failure: '' } as const
-    const record = { metadata: this.#plan.metadata, checkpointHash, status, networks: [], entries, quarantined: '' }
-    const sandbox = new Sandbox(record, this.#deps.sandboxDeps)
+  async #insert(made: Omit<Recorded, 'sandbox'>, entries: readonly LedgerEntry[]): Promise<void> {
+    const { metadata } = this.#plan
+    const empty = { state: 'UNKNOWN', process: null, exit: null, steps: [], failure: '' } as const
+    // One that is served goes on from here when its front end says so, to whichever daemon.
+    const status = metadata.served
+      ? ({ ...empty, visible: true, phase: 'created' } as const)
+      : { ...empty, visible: false }
+    const checkpointHash = made.checkpoint.hash
+    const sandbox = new Sandbox(
+      { metadata, checkpointHash, status, networks: [], entries, quarantined: '' },
+      this.#deps.sandboxDeps,
+    )
     await sandbox.insert()
-    this.#sandbox = sandbox
+    this.#recorded = { ...made, sandbox }
     this.#observer.recorded(sandbox)
-    return sandbox
   }
 
   async #prepareKey(resources: Resources): Promise<void> {
@@ -215,29 +276,21 @@ export class RunSequence {
     if (resources.shm) await this.#deps.shm.acquire(resources.shm, this.#owner)
   }
 
-  async #writeFiles(checkpoint: Checkpoint): Promise<void> {
-    const { config, netMode } = this.#plan.metadata
+  async #writeFiles(resources: Resources, checkpoint: Checkpoint): Promise<void> {
+    const { metadata } = this.#plan
     await Promise.all([
       writeCheckpoint(this.#paths.checkpoint, checkpoint),
-      this.#writePodFile(this.#paths.hostname, `${this.#spec.hostname}\n`),
-      readTextIfAny('/etc/resolv.conf').then((host) =>
-        this.#writePodFile(this.#paths.resolvConf, resolvConf(config.dns_config, host)),
-      ),
-      netMode === 'host' ? this.#writeHosts([]) : undefined,
+      metadata.served
+        ? restoreFrontEnd(metadata, resources, this.#deps)
+        : Promise.all([
+            writeNames(metadata, this.#filesPlace),
+            metadata.netMode === 'host' ? writeHosts(metadata, [], this.#filesPlace) : undefined,
+          ]),
     ])
   }
 
-  async #writeHosts(ips: readonly string[]): Promise<void> {
-    const hostNetwork = this.#plan.metadata.netMode === 'host'
-    const hostFile = hostNetwork ? await readTextIfAny('/etc/hosts') : undefined
-    const text = hostsFile({ hostname: this.#spec.hostname, ips, hostNetwork, hostFile })
-    await this.#writePodFile(this.#paths.hosts, text)
-  }
-
-  /** A file that the containers of the pod see as their root's. */
-  async #writePodFile(path: string, text: string): Promise<void> {
-    await writeFile(path, text, { mode: 0o644 })
-    if (this.#owner) await chown(path, this.#owner.uid, this.#owner.gid)
+  get #filesPlace(): PodFilesPlace {
+    return { directory: this.#paths.rootDir, owner: this.#owner }
   }
 
   async #setupNetwork(resources: Resources, signal: AbortSignal): Promise<NetworkSetting[]> {
@@ -252,8 +305,9 @@ export class RunSequence {
     return settings
   }
 
-  async #start(sandbox: Sandbox, record: ControllerRecord, signal: AbortSignal): Promise<ProcessIdentity | null> {
-    const process = await this.#plan.controller.start(record, signal)
+  async #start(signal: AbortSignal): Promise<ProcessIdentity | null> {
+    const { sandbox, resources } = this.#onRecord()
+    const process = await this.#plan.controller.start(resources.controlled.record, signal)
     this.#observer.started(sandbox, process)
     return process
   }
@@ -279,10 +333,12 @@ export class RunSequence {
         ...current,
         state: current.exit || current.state === 'PENDING' ? current.state : 'RUNNING',
         visible: true,
+        ...(current.phase ? { phase: 'started' as const } : {}),
         process,
         steps: this.#steps.timings,
       }),
-      networks,
+      // Those of a served one are its front end's.
+      ...(sandbox.metadata.served ? {} : { networks }),
       put: held,
     })
     const { exit } = sandbox.status
@@ -297,11 +353,23 @@ export class RunSequence {
     const { text } = sealCheckpoint(this.#deps.sealer, networkSubject(this.#plan.metadata.id), networks)
     await Promise.all([
       writeFile(this.#paths.networkSettings, text, { mode: 0o600 }),
-      this.#writeHosts(ipsOf(networks)),
+      writeHosts(this.#plan.metadata, ipsOf(networks), this.#filesPlace),
     ])
   }
 }
 
 function ipsOf(networks: readonly NetworkSetting[]): string[] {
   return networks.flatMap(({ result, ifName }) => sandboxIps(result, ifName))
+}
+
+/** Makes what the front end of a served sandbox expects of us at its own places. What is there already stays. */
+export async function restoreFrontEnd(
+  metadata: SandboxMetadata,
+  { frontEnd, shm }: Pick<Resources, 'frontEnd' | 'shm'>,
+  deps: Pick<RunDeps, 'frontEnd'>,
+): Promise<void> {
+  if (!frontEnd) return
+  await deps.frontEnd.acquire(frontEnd, shm?.path ?? '')
+  const place = { directory: frontEnd.files, owner: null }
+  await Promise.all([writeNames(metadata, place), writeHosts(metadata, metadata.served?.ips ?? [], place)])
 }

@@ -2,16 +2,19 @@ import { hasLabels, OwnerIndex } from '../lifecycle/owner-index.ts'
 import type { Sandbox } from './sandbox.ts'
 import type { SandboxFilter } from './types.ts'
 
-/** The sandboxes of the node, by id and by name. */
+/** The sandboxes of our own CRI, by id and by name. */
 export class SandboxIndex extends OwnerIndex<Sandbox> {
   constructor() {
     super('pod_sandbox_id', 'sandboxes')
   }
 }
 
-/** Whether the CRI may show a sandbox: not while its creation is under way, and no more once its removal was asked for. */
-export function isListed({ status }: Sandbox): boolean {
-  return status.visible && status.state !== 'REMOVING'
+/**
+ * Whether the CRI may show a sandbox: not while its creation is under way, no more once its removal was asked for, and
+ * never one that is served to another front end.
+ */
+export function isListed({ status, metadata }: Sandbox): boolean {
+  return status.visible && status.state !== 'REMOVING' && metadata.served === undefined
 }
 
 /** READY in the CRI. */

@@ -35,7 +35,7 @@ export async function sandboxInfo(sandbox: Sandbox, deps: InfoDeps, signal: Abor
     netMode: metadata.netMode,
     netnsPath: metadata.netnsPath,
     failure: status.failure,
-    resources: status.resources ?? null,
+    resources: status.resources ?? status.told ?? null,
     quarantined: sandbox.quarantined || checkpoint.problem,
     checkpoint: { path: checkpoint.path, hash: checkpoint.hash, valid: checkpoint.valid, problem: checkpoint.problem },
     cniResult: sandbox.networks,

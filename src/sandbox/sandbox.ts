@@ -3,6 +3,9 @@ import { canonicalJson } from '../core/canonical-json.ts'
 import { Durable, type DurableChange, type DurableDeps } from '../lifecycle/durable.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 import type { NetworkRow, SandboxRow } from '../store/rows.ts'
+import { waitFor } from '../core/deadline.ts'
+import { CodedError } from '../core/errors.ts'
+import type { ExitStatus } from '../executor/types.ts'
 import { encodeMetadata, encodeStatus, type NetworkSetting, type SandboxStatus } from './status.ts'
 import type { SandboxMetadata, SandboxView } from './types.ts'
 
@@ -29,6 +32,7 @@ export class Sandbox {
   readonly #durable: Durable<SandboxStatus>
   #quarantined: string
   #networks: readonly NetworkSetting[]
+  readonly #waiting = new Set<(exit: ExitStatus | null) => void>()
 
   constructor(record: SandboxRecord, deps: DurableDeps) {
     this.metadata = record.metadata
@@ -105,17 +109,49 @@ export class Sandbox {
   async save(change: SandboxChange): Promise<void> {
     await this.#durable.save(this.#toDurable(change))
     this.#networks = change.networks ?? this.#networks
+    this.#tellEnd()
   }
 
   /** See {@link Durable.note}. */
   async note(change: SandboxChange): Promise<void> {
     await this.#durable.note(this.#toDurable(change))
     this.#networks = change.networks ?? this.#networks
+    this.#tellEnd()
   }
 
   /** See {@link Durable.delete}. */
   async delete(): Promise<void> {
     await this.#durable.delete()
+    this.#tell(this.status.exit)
+  }
+
+  /**
+   * Resolves when its end is on record; nothing of a caller whose signal aborts is kept.
+   * @throws CodedError `NotFound` when it goes away without one.
+   */
+  async ended(signal: AbortSignal): Promise<ExitStatus> {
+    if (this.status.exit) return this.status.exit
+    let tell: ((exit: ExitStatus | null) => void) | undefined
+    const told = new Promise<ExitStatus | null>((resolve) => {
+      tell = resolve
+      this.#waiting.add(resolve)
+    })
+    try {
+      const exit = await waitFor(told, signal)
+      if (exit) return exit
+      throw new CodedError('NotFound', `wait for sandbox ${this.id}: it was removed before it ran`)
+    } finally {
+      if (tell) this.#waiting.delete(tell)
+    }
+  }
+
+  #tellEnd(): void {
+    if (this.status.exit) this.#tell(this.status.exit)
+  }
+
+  #tell(exit: ExitStatus | null): void {
+    for (const tell of this.#waiting) tell(exit)
+    this.#waiting.clear()
   }
 
   #toDurable({ networks, ...change }: SandboxChange): DurableChange<SandboxStatus> {

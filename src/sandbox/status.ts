@@ -3,7 +3,14 @@ import type { ExitStatus } from '../executor/types.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { CniResult } from '../cni/result.ts'
 import type { StepTiming } from '../lifecycle/steps.ts'
-import type { PodResources, PodSandboxConfig, SandboxMetadata, SandboxState } from './types.ts'
+import type {
+  PodResources,
+  PodSandboxConfig,
+  SandboxMetadata,
+  SandboxState,
+  ServedOrigin,
+  ServedPhase,
+} from './types.ts'
 
 /** What changes in the life of a sandbox. It is changed as a whole, and only by {@link Sandbox.save}. */
 export interface SandboxStatus {
@@ -15,6 +22,10 @@ export interface SandboxStatus {
   readonly steps: readonly StepTiming[]
   /** What UpdatePodSandboxResources said last; absent before the first. */
   readonly resources?: PodResources
+  /** Only of those that are served. */
+  readonly phase?: ServedPhase
+  /** What the front end of a served one said of its resources last. */
+  readonly told?: unknown
   /** Why RunPodSandbox failed, for a sandbox of which that could not be taken back whole; `''` otherwise. */
   readonly failure: string
 }
@@ -79,5 +90,6 @@ export function decodeMetadata(value: unknown): SandboxMetadata {
     netMode: text('netMode') === 'host' ? 'host' : 'cni',
     netnsPath: text('netnsPath'),
     createdAtNs: BigInt(text('createdAtNs')),
+    ...(given.served ? { served: given.served as ServedOrigin } : {}),
   }
 }

@@ -44,12 +44,14 @@ export class Teardown {
   }
 
   /**
-   * Ends the sandbox's processes, then gives back what it holds only while it runs.
+   * Ends the sandbox's processes, then gives back what it holds only while it runs. What is served stays until it is
+   * removed: its front end may have to speak with its Task service yet.
    * @throws CodedError when a process could not be ended. What else could not be released is owed, and no error.
    */
-  async stop(sandbox: Sandbox): Promise<void> {
-    await this.#end(sandbox)
+  async stop(sandbox: Sandbox, graceMs?: number): Promise<void> {
+    await this.#end(sandbox, graceMs)
     await this.#deps.failpoints.hit('stop.ended')
+    if (sandbox.metadata.served) return
     const release = await this.#deps.releaser.release(sandbox.entries, releaseChains({ keepNetnsForCni: true }))
     await this.#deps.failpoints.hit('stop.released')
     await sandbox.note(ledgerChange(release))
@@ -71,14 +73,15 @@ export class Teardown {
   /** Takes back a sandbox whose creation did not end well, and why. Returns whether nothing is left of it. */
   async rollback(sandbox: Sandbox, why: string): Promise<boolean> {
     try {
-      // Nobody has seen it run: what waits to be started does not listen to signals, and is not waited for.
+      // Nobody has seen it run: it is not waited for.
       await this.#end(sandbox, 0)
     } catch (error) {
       this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'sandbox cannot be ended')
     }
     if (await this.#releaseAll(sandbox)) return true
-    // Somebody has to see it, to stop and remove it.
-    await sandbox.note({ status: (current) => ({ ...current, state: 'STOPPED', visible: true, failure: why }) })
+    // Somebody has to see it, to stop and remove it; but no front end comes for one that it was not given.
+    const state = sandbox.metadata.served ? 'REMOVING' : 'STOPPED'
+    await sandbox.note({ status: (current) => ({ ...current, state, visible: true, failure: why }) })
     return false
   }
 
@@ -98,11 +101,15 @@ export class Teardown {
   }
 
   /** Ends the processes; the sandbox is STOPPED afterwards, with its exit status on record. */
-  async #end(sandbox: Sandbox, graceMs = this.#options.stopGraceMs): Promise<void> {
-    const { state, process } = sandbox.status
+  async #end(sandbox: Sandbox, longestGraceMs = this.#options.stopGraceMs): Promise<void> {
+    const { state, process, phase } = sandbox.status
+    // What waits to be started does not listen to signals.
+    const graceMs = phase === 'created' ? 0 : longestGraceMs
     const entry = sandbox.entries.find(({ kind }) => kind === 'controller')
     let hasNoProcess = process === null
-    if (entry && state !== 'STOPPED' && state !== 'REMOVING') {
+    // What a front end runs in it may be there when its first process has ended.
+    const mayRun = state !== 'STOPPED' || sandbox.metadata.served !== undefined
+    if (entry && mayRun && state !== 'REMOVING') {
       const controlled = this.#parse(entry.record, sandbox)
       // What somebody else runs, or nobody knows how it was run, may have had one.
       hasNoProcess &&= controlled !== null && !this.#deps.registry.get(controlled.sandboxer).remote

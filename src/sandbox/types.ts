@@ -1,4 +1,6 @@
 import type { Socket } from 'node:net'
+import type { ShimRequest } from '../controller/controller.ts'
+import type { ExitStatus, TaskEndpoint } from '../executor/types.ts'
 import type { LinuxContainerResources__Output } from '../generated/runtime/v1/LinuxContainerResources.ts'
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
 
@@ -18,6 +20,12 @@ export type NetMode = 'cni' | 'host'
  */
 export type SandboxState = 'UNKNOWN' | 'RUNNING' | 'PENDING' | 'STOPPED' | 'REMOVING'
 
+/**
+ * How far one is that is served. It stays UNKNOWN until it is started. What was created or started and of which nobody
+ * has asked since is collected after a while: whoever asked for it may have gone away, and does not come back for it.
+ */
+export type ServedPhase = 'created' | 'started' | 'claimed'
+
 /** What a sandbox is: fixed when it is created, sealed in its checkpoint, never changed. */
 export interface SandboxMetadata {
   /** 64 lower-case hex characters. */
@@ -35,6 +43,16 @@ export interface SandboxMetadata {
   readonly netnsPath: string
   /** Nanoseconds since the epoch; strictly greater than that of every sandbox created before on this node. */
   readonly createdAtNs: bigint
+  /** Only of those that are served to another front end: our own CRI has nothing to do with them. */
+  readonly served?: ServedOrigin
+}
+
+/** How a front end has asked for a sandbox. */
+export interface ServedOrigin {
+  /** The pod's addresses, as far as they were told. */
+  readonly ips: readonly string[]
+  /** Which shim runs it; null: what its runtime handler says. */
+  readonly shim: ShimRequest | null
 }
 
 /** What the front ends may see of a sandbox. A snapshot: reading it waits for nothing. */
@@ -93,4 +111,54 @@ export interface Sandboxes {
   info(id: string, signal: AbortSignal): Promise<SandboxInfo>
   /** Newest first. */
   list(filter: SandboxFilter): SandboxView[]
+}
+
+/** What a front end asks for on sandboxer.sock. All of it is valid. */
+export interface ServedRequest extends ServedOrigin {
+  /** 64 lower-case hex characters. */
+  readonly id: string
+  readonly config: PodSandboxConfig
+  /** The pod's network namespace; `''` for host-network pods. It is the front end's. */
+  readonly netnsPath: string
+}
+
+/** A served sandbox, as its front end may see it. A snapshot. */
+export interface ServedView {
+  readonly metadata: SandboxMetadata
+  readonly ready: boolean
+  /** 0 before it was started, and when it has ended. */
+  readonly pid: number
+  readonly exit: ExitStatus | null
+  /** Where its containers are run; null where its controller has no Task service, and before it was started. */
+  readonly endpoint: TaskEndpoint | null
+}
+
+/**
+ * The sandboxes that are served to other front ends. They are made in two phases, and their network is the front end's.
+ * Ids are whole. Operations on one sandbox go one after the other, and go on when their caller goes away.
+ */
+export interface ServedSandboxes {
+  /**
+   * Makes everything but lets nothing run.
+   * @throws CodedError `AlreadyExists`, otherwise what the failing step threw; then nothing is left of it.
+   */
+  create(request: ServedRequest, signal: AbortSignal): Promise<void>
+  /**
+   * Lets it run. One that runs is success.
+   * @throws CodedError `NotFound`, `FailedPrecondition` when it has ended, otherwise what the failing step threw; then
+   * nothing is left of it.
+   */
+  start(id: string, signal: AbortSignal): Promise<ServedView>
+  /** How it is now. What its front end has lost of the pod's files is there again. @throws CodedError `NotFound`. */
+  status(id: string, signal: AbortSignal): Promise<ServedView>
+  /** Everything known of it. @throws CodedError `NotFound`. */
+  info(id: string, signal: AbortSignal): Promise<SandboxInfo>
+  /** Resolves when it has ended, at once if it has. @throws CodedError `NotFound`, also for one that goes away unstarted. */
+  wait(id: string, signal: AbortSignal): Promise<ExitStatus>
+  /** Ends its processes. Unknown and ended ones succeed. @param graceMs null: as configured. */
+  stop(id: string, graceMs: number | null, signal: AbortSignal): Promise<void>
+  /** Ends it and releases all of it. Unknown ones succeed. */
+  shutdown(id: string, signal: AbortSignal): Promise<void>
+  /** Keeps, for people, what a front end has told of its resources. @throws CodedError `NotFound`. */
+  update(id: string, resources: unknown, signal: AbortSignal): Promise<void>
 }

@@ -140,6 +140,7 @@ function parsePsi(text: string): Psi {
   return { some: lines.get('some') ?? null, full: lines.get('full') ?? null }
 }
 
-function limited(bytes: number | null): number | null {
+/** Null for what stands for no limit. */
+export function limited(bytes: number | null): number | null {
   return bytes === null || bytes >= UNLIMITED_BYTES ? null : bytes
 }

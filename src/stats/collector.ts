@@ -2,10 +2,12 @@ import type { Logger } from 'pino'
 import { errorMessage } from '../core/errors.ts'
 import { type NetworkReading, parseNetDev } from './net-dev.ts'
 import type { ReadAnswer, Reader } from './reader.ts'
+import type { ToldReadings } from './told-readings.ts'
 import type { ContainerTarget, SandboxTarget } from './types.ts'
 
 export interface CollectorDeps {
   readonly reader: Reader
+  readonly told: Pick<ToldReadings, 'of'>
   /** The text of `/proc/net/dev` in a pinned network namespace. */
   readonly readNetDev: (netnsPath: string) => Promise<string>
   readonly logger: Logger
@@ -33,7 +35,14 @@ export class Collector {
       targets.map(({ cgroupPath, pid }) => ({ cgroup: { cgroupPath, pid, ...options }, network: null })),
     )
     this.#logFailure(targets, answers)
-    return zip(targets, answers)
+    const told = await this.#deps.told.of(targets.filter((_, index) => answers[index]?.cgroup === null))
+    return zip(
+      targets,
+      answers.map((answer, index) => ({
+        ...answer,
+        cgroup: answer.cgroup ?? told.get(targets[index]?.id ?? '') ?? null,
+      })),
+    )
   }
 
   /**
@@ -54,9 +63,16 @@ export class Collector {
     })
     const answers = await this.#deps.reader.read(requests)
     this.#logFailure(targets, answers)
+    const isRead = (index: number): boolean => isWhole[index] === true && answers[index]?.cgroup !== null
+    const told = await this.#deps.told.of(isShared ? targets.filter((_, index) => !isRead(index)) : [])
     const found = zip(
       targets,
-      answers.map((answer, index) => ({ ...answer, isWholePod: isWhole[index] === true })),
+      answers.map((answer, index) => {
+        const { id = '', askMetrics } = targets[index] ?? {}
+        const cgroup = told.get(id)
+        if (cgroup) return { ...answer, cgroup, isWholePod: true }
+        return { ...answer, isWholePod: askMetrics ? isRead(index) : isWhole[index] === true }
+      }),
     )
     return this.#withPinned(found)
   }

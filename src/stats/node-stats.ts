@@ -4,6 +4,7 @@ import type { RunProgram } from '../host/programs/outcome.ts'
 import { Collector, type SandboxAnswer } from './collector.ts'
 import { Memo } from './memo.ts'
 import type { Reader } from './reader.ts'
+import type { ToldReadings } from './told-readings.ts'
 import { type Entry, Readings } from './readings.ts'
 import { toSandboxSample } from './sandbox-sample.ts'
 import { bySandbox, findTarget, isEmptyFilter, isMatch } from './targets.ts'
@@ -32,6 +33,7 @@ export interface NodeStatsOptions {
 export interface NodeStatsDeps {
   readonly source: StatsSource
   readonly reader: Reader
+  readonly told: Pick<ToldReadings, 'of'>
   /** The text of `/proc/net/dev` in a pinned network namespace. */
   readonly readNetDev: (netnsPath: string) => Promise<string>
   readonly run: RunProgram

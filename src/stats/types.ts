@@ -1,6 +1,7 @@
 import type { LinuxContainerResources__Output } from '../generated/runtime/v1/LinuxContainerResources.ts'
 import type { CgroupReading, CpuReading, IoReading, MemoryReading } from './cgroup-reading.ts'
 import type { NetworkReading } from './net-dev.ts'
+import type { AskMetrics } from './told-readings.ts'
 import type { LayerUsage } from './writable-layers.ts'
 
 type Texts = Readonly<Record<string, string>>
@@ -21,6 +22,8 @@ export interface ContainerTarget {
   readonly cgroupPath: string
   /** Its first process. */
   readonly pid: number | null
+  /** Asks whoever runs it, where its cgroup is not on this node. */
+  readonly askMetrics?: AskMetrics
   /** The directory of its writable layer; `''` when it has none. */
   readonly upperDir: string
   /** Nanoseconds since the epoch; 0n before it was started. */
@@ -49,6 +52,8 @@ export interface SandboxTarget {
   readonly cgroupParent: string
   /** Its pause process. */
   readonly pid: number | null
+  /** Asks its controller what the whole pod uses, where its cgroup is not on this node. */
+  readonly askMetrics?: AskMetrics
   /** Where its network namespace is pinned; `''` when it shares the node's. */
   readonly netnsPath: string
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { run } from '../../src/host/programs/run.ts'
-import { bridgeNetwork, ownDaemons, type TestDaemon } from '../support/daemon.ts'
+import { bridgeNetwork, ownDaemons, SHIM_HANDLERS, type TestDaemon } from '../support/daemon.ts'
 import { onPath } from '../support/on-path.ts'
 import { startRegistry } from '../support/registry.ts'
 
@@ -16,8 +16,10 @@ import { startRegistry } from '../support/registry.ts'
 const STORAGE = process.env['SANDBOXERD_CRITEST_REGISTRY'] ?? ''
 const IMAGES = process.env['SANDBOXERD_CRITEST_IMAGES'] ?? ''
 const FOCUS = process.env['SANDBOXERD_CRITEST_FOCUS'] ?? ''
-/** The OCI runtimes to test, each with both sandboxers: `NAME=PATH,…`, where NAME becomes that of the handler. */
+/** The OCI runtimes to test, each with every sandboxer: `NAME=PATH,…`, where NAME becomes that of the handler. */
 const RUNTIMES = process.env['SANDBOXERD_CRITEST_RUNTIMES'] ?? 'crun=/usr/bin/crun,runc=/usr/sbin/runc'
+/** Of the handlers that come of these (`NAME`, `NAME-pinned`, and `NAME-v2` where there is a shim), the ones to test; all. */
+const HANDLERS = process.env['SANDBOXERD_CRITEST_HANDLERS'] ?? ''
 /** Where the tables go as Markdown; docs/conformance.md was written so. */
 const OUTPUT = process.env['SANDBOXERD_CRITEST_OUTPUT'] ?? ''
 const NOTE =
@@ -45,13 +47,18 @@ function wantsPublished(): boolean {
 
 const start = ownDaemons()
 
-const handlers = RUNTIMES.split(',').flatMap((text) => {
-  const [name = '', runtime = ''] = text.split('=')
-  return [
-    [name, { runtime, sandboxer: 'shim' }],
-    [`${name}-pinned`, { runtime, sandboxer: 'pinned' }],
-  ] as const
-})
+const handlers = RUNTIMES.split(',')
+  .flatMap((text) => {
+    const [name = '', runtime = ''] = text.split('=')
+    return [
+      [name, { runtime, sandboxer: 'shim' }],
+      [`${name}-pinned`, { runtime, sandboxer: 'pinned' }],
+      ...(SHIM_HANDLERS.length > 0
+        ? [[`${name}-v2`, { runtime, runtime_type: 'io.containerd.runc.v2' }] as const]
+        : []),
+    ] as const
+  })
+  .filter(([name]) => HANDLERS === '' || HANDLERS.split(',').includes(name))
 
 /** A daemon whose pods reach beyond their node, and may have host ports, with mirrors of all registries. */
 async function daemonWithMirrors(): Promise<{ daemon: TestDaemon } & AsyncDisposable> {
@@ -85,7 +92,7 @@ async function conformance({ dir, node }: TestDaemon, ...args: readonly string[]
 
 describe.skipIf(missing.length > 0)('critest', () => {
   it(
-    'passes with both sandboxers and all runtimes',
+    'passes with all sandboxers and runtimes',
     async () => {
       await using mirrored = await daemonWithMirrors()
       const names = handlers.map(([name]) => name).join(',')

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
-import { ownDaemons, type TestDaemon } from '../support/daemon.ts'
+import { SHIM_HANDLERS, ownDaemons, type TestDaemon } from '../support/daemon.ts'
 import { beforeAndAfter, CONTAINER_KINDS, CREATE_STEPS } from '../support/steps.ts'
 import { TestPod } from '../support/test-pod.ts'
 
@@ -35,7 +35,7 @@ async function dies(daemon: TestDaemon, call: Promise<unknown>): Promise<void> {
   expect(await daemon.ended()).toEqual({ code: null, signal: 'SIGKILL' })
 }
 
-describe.each(['crun-pinned', 'runc'])('kill -9 in CreateContainer on %s', (handler) => {
+describe.each(['crun-pinned', 'runc', ...SHIM_HANDLERS])('kill -9 in CreateContainer on %s', (handler) => {
   it.each(CREATE_POINTS)('at %s leaves nothing, or a whole container', async (point) => {
     const { daemon, pod } = await prepared(point, handler)
     const config = await pod.containerConfig({ command: ['/bin/sleep', '1000'] })
@@ -56,7 +56,7 @@ describe.each(['crun-pinned', 'runc'])('kill -9 in CreateContainer on %s', (hand
   })
 })
 
-describe.each(['crun-pinned', 'runc'])('kill -9 in StartContainer on %s', (handler) => {
+describe.each(['crun-pinned', 'runc', ...SHIM_HANDLERS])('kill -9 in StartContainer on %s', (handler) => {
   it.each(START_POINTS)('at %s leaves a container whose state is true', async (point) => {
     const { daemon, pod } = await prepared(point, handler)
     const { containers } = daemon.client

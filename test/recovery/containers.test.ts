@@ -3,13 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { status as grpc } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
 import { parseLog, text } from '../support/container-log.ts'
-import { ownDaemons, type TestDaemon } from '../support/daemon.ts'
+import { SHIM_HANDLERS, ownDaemons, type TestDaemon } from '../support/daemon.ts'
 import { processes } from '../support/machine.ts'
 import { TestPod } from '../support/test-pod.ts'
 
 const start = ownDaemons()
 
-const HANDLERS = ['crun', 'runc', 'crun-pinned', 'runc-pinned']
+const HANDLERS = ['crun', 'runc', 'crun-pinned', 'runc-pinned', ...SHIM_HANDLERS]
 const NEXT_BOOT = '22222222-2222-4333-8444-555555555555'
 const sh = (script: string): { command: string[] } => ({ command: ['/bin/sh', '-c', script] })
 
@@ -89,46 +89,49 @@ describe('kill -9 of a daemon with containers', () => {
   })
 })
 
-describe.each(['crun', 'runc-pinned'])('a container on %s that ends while the daemon is down', (handler) => {
-  it.each([
-    { script: 'usleep 500000; exit 0', code: 0, reason: 'Completed' },
-    { script: 'usleep 500000; exit 1', code: 1, reason: 'Error' },
-    { script: 'trap "exit 143" TERM; usleep 500000; kill $$; sleep 1', code: 143, reason: 'Error' },
-  ])('by `$script` is found with its exit code, reason and time', async ({ script, code, reason }) => {
-    const daemon = await start()
-    const pod = await TestPod.run(daemon, handler)
-    const id = await pod.start(sh(script))
-    const startedAt = BigInt(Date.now()) * 1_000_000n
-    await daemon.kill9()
-    await sleep(1500)
-    await daemon.restart()
-    const status = await daemon.client.containers.status(id)
-    expect(status).toMatchObject({ state: 'CONTAINER_EXITED', exit_code: code, reason })
-    const lateNs = BigInt(status.finished_at) - startedAt
-    expect(lateNs).toBeGreaterThan(0n)
-    expect(lateNs).toBeLessThan(1_400_000_000n)
-    await daemon.removeListed()
-  })
-
-  it('by SIGKILL, or for want of memory, is found so', async () => {
-    const daemon = await start()
-    const pod = await TestPod.run(daemon, handler)
-    const killed = await pod.start()
-    const hungry = await pod.start({
-      ...sh('usleep 500000; exec tail /dev/zero'),
-      resources: { memory_limit_in_bytes: String(24 << 20) },
+describe.each(['crun', 'runc-pinned', ...SHIM_HANDLERS])(
+  'a container on %s that ends while the daemon is down',
+  (handler) => {
+    it.each([
+      { script: 'usleep 500000; exit 0', code: 0, reason: 'Completed' },
+      { script: 'usleep 500000; exit 1', code: 1, reason: 'Error' },
+      { script: 'trap "exit 143" TERM; usleep 500000; kill $$; sleep 1', code: 143, reason: 'Error' },
+    ])('by `$script` is found with its exit code, reason and time', async ({ script, code, reason }) => {
+      const daemon = await start()
+      const pod = await TestPod.run(daemon, handler)
+      const id = await pod.start(sh(script))
+      const startedAt = BigInt(Date.now()) * 1_000_000n
+      await daemon.kill9()
+      await sleep(1500)
+      await daemon.restart()
+      const status = await daemon.client.containers.status(id)
+      expect(status).toMatchObject({ state: 'CONTAINER_EXITED', exit_code: code, reason })
+      const lateNs = BigInt(status.finished_at) - startedAt
+      expect(lateNs).toBeGreaterThan(0n)
+      expect(lateNs).toBeLessThan(1_400_000_000n)
+      await daemon.removeListed()
     })
-    const { pid } = await daemon.client.containers.info(killed)
-    await daemon.kill9()
-    process.kill(pid, 'SIGKILL')
-    await sleep(2500)
-    await daemon.restart()
-    const { containers } = daemon.client
-    expect(await containers.status(killed)).toMatchObject({ exit_code: 137, reason: 'Error' })
-    expect(await containers.status(hungry)).toMatchObject({ exit_code: 137, reason: 'OOMKilled' })
-    await daemon.removeListed()
-  })
-})
+
+    it('by SIGKILL, or for want of memory, is found so', async () => {
+      const daemon = await start()
+      const pod = await TestPod.run(daemon, handler)
+      const killed = await pod.start()
+      const hungry = await pod.start({
+        ...sh('usleep 500000; exec tail /dev/zero'),
+        resources: { memory_limit_in_bytes: String(24 << 20) },
+      })
+      const { pid } = await daemon.client.containers.info(killed)
+      await daemon.kill9()
+      process.kill(pid, 'SIGKILL')
+      await sleep(2500)
+      await daemon.restart()
+      const { containers } = daemon.client
+      expect(await containers.status(killed)).toMatchObject({ exit_code: 137, reason: 'Error' })
+      expect(await containers.status(hungry)).toMatchObject({ exit_code: 137, reason: 'OOMKilled' })
+      await daemon.removeListed()
+    })
+  },
+)
 
 describe('a container whose monitor was killed with it while the daemon was down', () => {
   it('is found ended, with a code that claims nothing', async () => {

@@ -1,6 +1,6 @@
 /** One line of a container's log in the CRI's form: `TIME STREAM P|F TEXT`. */
 export interface LogLine {
-  /** RFC 3339 with nanoseconds. */
+  /** RFC 3339 with a fraction: of nanoseconds from us, without its last zeros from others. */
   readonly time: string
   readonly stream: 'stdout' | 'stderr'
   /** `P`: the line of the container goes on in the next one. */
@@ -8,7 +8,7 @@ export interface LogLine {
   readonly text: string
 }
 
-const LINE = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d\d:\d\d)) (stdout|stderr) ([PF]) (.*)$/s
+const LINE = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}(?:Z|[+-]\d\d:\d\d)) (stdout|stderr) ([PF]) (.*)$/s
 
 /** @throws Error for a line that is none. */
 export function parseLog(content: string): LogLine[] {

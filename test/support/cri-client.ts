@@ -29,6 +29,8 @@ export interface PodInfo {
   readonly exit: { readonly code: number; readonly atNs: string; readonly reason: string } | null
   readonly netnsPath: string
   readonly quarantined: string
+  /** Of a pod of a remote sandboxer: whether that does not answer. */
+  readonly stale?: boolean
   readonly checkpoint: { readonly path: string; readonly hash: string; readonly valid: boolean }
   readonly cniResult: readonly unknown[]
   readonly ledger: readonly { readonly seq: number; readonly kind: string; readonly state: string }[]

@@ -12,14 +12,16 @@ import {
 
 export type Transport = 'spdy' | 'websocket'
 
+type StreamHost = Pick<TestDaemon, 'client' | 'node'>
+
 type Wanted = Partial<StreamsWanted> & { readonly tty?: boolean }
 
 /** Sessions with a daemon under test, whose streaming server listens on the loopback of its node. */
 export class DaemonStreams implements AsyncDisposable {
-  readonly #daemon: () => TestDaemon
+  readonly #daemon: () => StreamHost
   readonly #kernel = new Kernel({ timeoutMs: 10_000 })
 
-  constructor(daemon: () => TestDaemon) {
+  constructor(daemon: () => StreamHost) {
     this.#daemon = daemon
   }
 

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { rmdirSync, writeFileSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { stringify } from 'smol-toml'
@@ -12,7 +12,17 @@ import { runOk } from '../../src/host/programs/run.ts'
 import { CriClient } from './cri-client.ts'
 import { DaemonImages } from './daemon-images.ts'
 import type { ImageOptions } from './images.ts'
-import { cgroups, type MachineSnapshot, mounts, processes, settledLeftovers, snapshot, type Traces } from './machine.ts'
+import { findShim } from './peers.ts'
+import {
+  cgroups,
+  type MachineSnapshot,
+  mounts,
+  processes,
+  settledLeftovers,
+  shimFiles,
+  snapshot,
+  type Traces,
+} from './machine.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 const START_MS = 20_000
@@ -24,14 +34,26 @@ export interface DaemonOptions {
   /** `SANDBOXERD_FAILPOINTS` of the first start. */
   readonly failpoints?: string
   /** Over the test's configuration, table by table. */
-  readonly config?: Tables
+  readonly config?: Tables | ((daemon: { readonly dir: string }) => Tables)
   /** The files of the CNI configuration directory; by default one bridge network. */
   readonly networks?: (daemon: { readonly dir: string }) => Readonly<Record<string, object>>
   /** Directories that get a file system of their own, and its size (as `8m`). */
   readonly tmpfs?: Readonly<Partial<Record<'root' | 'state', string>>>
   /** The network namespace of another daemon, to be on the same node. */
   readonly node?: string
+  /** A directory whose programs come before those on PATH; default: that of the shims to test with. */
+  readonly programs?: string
 }
+
+const HAS_SHIM = findShim() !== undefined
+const SHIM_RUNTIMES = {
+  'runc-v2': { runtime: '/usr/sbin/runc', runtime_type: 'io.containerd.runc.v2' },
+  'crun-v2': { runtime: '/usr/bin/crun', runtime_type: 'io.containerd.runc.v2' },
+}
+/** A handler whose pods a containerd shim runs, with their containers; none where there is no shim. */
+export const SHIM_HANDLERS: readonly string[] = HAS_SHIM ? ['runc-v2'] : []
+/** The same with a runtime that can do what crun can. */
+export const CRUN_SHIM_HANDLERS: readonly string[] = HAS_SHIM ? ['crun-v2'] : []
 
 const running = new Set<ChildProcess>()
 // A test run that is cut short takes its daemons with it.
@@ -50,7 +72,10 @@ export class TestDaemon implements AsyncDisposable {
   readonly node: string
   readonly cgroupParent: string
   readonly images: DaemonImages
+  /** The pids of others that may know the directory: of what stands before or behind this daemon. */
+  readonly peers = new Set<number>()
   readonly #ownsNode: boolean
+  readonly #path: string
   readonly #ids = new Set<string>()
   /** What a test has found already shall not fail those after it. */
   readonly #told = new Set<string>()
@@ -61,8 +86,10 @@ export class TestDaemon implements AsyncDisposable {
   /** Where the output of the newest start begins. */
   #outputStart = 0
 
-  private constructor(dir: string, node: string | undefined) {
+  private constructor(dir: string, { node, programs }: DaemonOptions) {
     this.dir = dir
+    const first = programs ?? process.env['SANDBOXERD_TEST_SHIMS'] ?? ''
+    this.#path = [...(first === '' ? [] : [first]), process.env['PATH'] ?? ''].join(delimiter)
     const mark = dir.slice(-6).toLowerCase()
     this.node = node ?? `sbt-${mark}-${randomBytes(2).toString('hex')}`
     this.#ownsNode = node === undefined
@@ -84,7 +111,7 @@ export class TestDaemon implements AsyncDisposable {
 
   /** Everything but the start. */
   static async prepare(options: DaemonOptions = {}): Promise<TestDaemon> {
-    const daemon = new TestDaemon(await mkdtemp('/tmp/sbx-'), options.node)
+    const daemon = new TestDaemon(await mkdtemp('/tmp/sbx-'), options)
     // As the directories of a daemon usually are: others go through, which pods in user namespaces have to.
     await chmod(daemon.dir, 0o711)
     await daemon.#prepare(options)
@@ -182,7 +209,7 @@ export class TestDaemon implements AsyncDisposable {
     const args = [`--net=/run/netns/${this.node}`, ...(bootId === '' ? [] : this.#withBootId(bootId)), ...command]
     const child = spawn('/usr/bin/nsenter', args, {
       cwd: '/',
-      env: { PATH: process.env['PATH'], SANDBOXERD_FAILPOINTS: failpoints },
+      env: { PATH: this.#path, SANDBOXERD_FAILPOINTS: failpoints },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     for (const stream of [child.stdout, child.stderr]) {
@@ -234,6 +261,7 @@ export class TestDaemon implements AsyncDisposable {
     await this.#killPods()
     await this.#unmountAll()
     await this.#removeCgroups()
+    for (const path of shimFiles(this.#traces())) await rm(path, { recursive: true, force: true })
     for (const name of ['state', 'netns']) await rm(join(this.dir, name), { recursive: true, force: true })
     await this.launch('', bootId)
     await this.recovered()
@@ -315,7 +343,8 @@ export class TestDaemon implements AsyncDisposable {
     this.#before = await snapshot(this.node)
     const networks = options.networks?.(this) ?? { '10-test.conflist': bridgeNetwork(this) }
     for (const [file, network] of Object.entries(networks)) await this.writeNetwork(file, network)
-    const config = merged(this.#config(), options.config ?? {})
+    const own = typeof options.config === 'function' ? options.config(this) : options.config
+    const config = merged(this.#config(), own ?? {})
     await writeFile(join(this.dir, 'config.toml'), stringify(config))
   }
 
@@ -345,16 +374,19 @@ export class TestDaemon implements AsyncDisposable {
         runc: { runtime: '/usr/sbin/runc', sandboxer: 'shim' },
         'crun-pinned': { runtime: '/usr/bin/crun', sandboxer: 'pinned' },
         'runc-pinned': { runtime: '/usr/sbin/runc', sandboxer: 'pinned' },
+        ...(HAS_SHIM ? SHIM_RUNTIMES : {}),
       },
       // Little, since some tests give the daemon a small disk.
       images: { registries_conf: this.images.registriesConf, min_free_bytes: 1024 * 1024 },
+      // Tests want to find nothing that belongs to no pod.
+      shims: { warm: 0 },
       debug: { failpoints: true },
     }
   }
 
   #traces(): Traces {
     const { dir, node, cgroupParent, pid } = this
-    return { dir, node, cgroupParent, ids: [...this.#ids], daemons: [pid] }
+    return { dir, node, cgroupParent, ids: [...this.#ids], daemons: [pid, ...this.peers] }
   }
 }
 

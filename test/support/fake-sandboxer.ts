@@ -1,18 +1,15 @@
-import { rm } from 'node:fs/promises'
-import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, status } from '@grpc/grpc-js'
+import { type sendUnaryData, type ServerUnaryCall, status } from '@grpc/grpc-js'
 import type { ControllerHandlers } from '../../src/generated/containerd/services/sandbox/v1/Controller.ts'
 import type { ControllerCreateRequest__Output } from '../../src/generated/containerd/services/sandbox/v1/ControllerCreateRequest.ts'
-import { loadSandboxApi } from '../../src/grpc/load.ts'
+import { ControllerSocket } from './controller-socket.ts'
 
-const { Controller } = loadSandboxApi().containerd.services.sandbox.v1
-
-export type SandboxerMethod = 'Create' | 'Start' | 'Stop' | 'Wait' | 'Status' | 'Shutdown'
+export type SandboxerMethod = 'Create' | 'Start' | 'Stop' | 'Wait' | 'Status' | 'Shutdown' | 'Update' | 'Metrics'
 
 interface FakeSandbox {
   readonly request: ControllerCreateRequest__Output
   started: boolean
   exit: { readonly code: number; readonly atNs: bigint } | undefined
-  readonly waiters: Set<() => void>
+  readonly waiters: Set<(failure?: status) => void>
 }
 
 interface Request {
@@ -30,13 +27,16 @@ export class FakeSandboxer implements AsyncDisposable {
   readonly sandboxes = new Map<string, FakeSandbox>()
   /** The containerd namespaces that came with Create. */
   readonly namespaces = new Set<string>()
+  /** Where it says that the containers of a sandbox are run. */
+  taskAddress = (id: string): string => `ttrpc+unix:///${id}`
   readonly #failures = new Map<SandboxerMethod, status[]>()
   readonly #hanging = new Set<SandboxerMethod>()
   #release: (() => void)[] = []
-  #server: Server | undefined
+  readonly #socket: ControllerSocket
 
   constructor(socketPath: string) {
     this.socketPath = socketPath
+    this.#socket = new ControllerSocket(socketPath, this.#handlers())
   }
 
   static async start(socketPath: string): Promise<FakeSandboxer> {
@@ -46,23 +46,12 @@ export class FakeSandboxer implements AsyncDisposable {
   }
 
   async listen(): Promise<void> {
-    await rm(this.socketPath, { force: true })
-    const server = new Server()
-    server.addService(Controller.service, this.#handlers())
-    await new Promise<void>((resolve, reject) => {
-      server.bindAsync(`unix:${this.socketPath}`, ServerCredentials.createInsecure(), (error) => {
-        if (error) reject(error)
-        else resolve()
-      })
-    })
-    this.#server = server
+    await this.#socket.listen()
   }
 
   /** Goes away at once; every call under way fails. */
   async close(): Promise<void> {
-    this.#server?.forceShutdown()
-    this.#server = undefined
-    await rm(this.socketPath, { force: true })
+    await this.#socket.close()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -98,6 +87,14 @@ export class FakeSandboxer implements AsyncDisposable {
     for (const wake of sandbox.waiters) wake()
   }
 
+  /** Answers every Wait under way with this code, also with OK, although nothing has ended. */
+  answerWaits(code: status): void {
+    for (const { waiters } of this.sandboxes.values()) {
+      for (const wake of waiters) wake(code)
+      waiters.clear()
+    }
+  }
+
   /** How often a method was called for a sandbox. */
   count(method: SandboxerMethod, id: string): number {
     return this.calls.filter((call) => call === `${method} ${id}`).length
@@ -113,7 +110,7 @@ export class FakeSandboxer implements AsyncDisposable {
       }),
       Start: this.#handle('Start', ({ request }) => {
         this.#get(request).started = true
-        return { sandbox_id: request.sandbox_id, pid: 4711, address: `ttrpc+unix:///${request.sandbox_id}`, version: 3 }
+        return { sandbox_id: request.sandbox_id, pid: 4711, address: this.taskAddress(request.sandbox_id), version: 3 }
       }),
       Platform: this.#handle(undefined, () => ({ platform: { os: 'linux', architecture: 'amd64' } })),
       Stop: this.#handle('Stop', ({ request }) => {
@@ -124,9 +121,10 @@ export class FakeSandboxer implements AsyncDisposable {
       Wait: this.#handle('Wait', async ({ request }) => {
         const sandbox = this.#get(request)
         if (!sandbox.exit) {
-          await new Promise<void>((resolve) => {
+          const failure = await new Promise<status | undefined>((resolve) => {
             sandbox.waiters.add(resolve)
           })
+          if (failure) throw coded(failure)
         }
         return { exit_status: sandbox.exit?.code ?? 255, exited_at: timestamp(sandbox.exit?.atNs) }
       }),
@@ -136,7 +134,7 @@ export class FakeSandboxer implements AsyncDisposable {
           sandbox_id: request.sandbox_id,
           state: started && !exit ? 'SANDBOX_READY' : 'SANDBOX_NOTREADY',
           pid: 4711,
-          address: `ttrpc+unix:///${request.sandbox_id}`,
+          address: this.taskAddress(request.sandbox_id),
           version: 3,
           exited_at: timestamp(exit?.atNs),
           info: request.verbose ? { info: '{"fake":true}' } : {},
@@ -148,8 +146,8 @@ export class FakeSandboxer implements AsyncDisposable {
         this.sandboxes.delete(request.sandbox_id)
         return {}
       }),
-      Metrics: this.#handle(undefined, () => ({})),
-      Update: this.#handle(undefined, () => ({})),
+      Metrics: this.#handle('Metrics', () => ({})),
+      Update: this.#handle('Update', () => ({})),
     }
   }
 

@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -26,6 +27,8 @@ export interface MachineSnapshot {
   readonly links: ReadonlySet<string>
 }
 
+/** The containerd namespace in which we have our shims. */
+const SHIM_NAMESPACE = 'k8s.io'
 /** PID 1 here reaps orphans after 1–2 s; what takes longer than this is left for good. */
 const PATIENCE_MS = 8000
 
@@ -44,6 +47,7 @@ async function leftovers(traces: Traces, before: MachineSnapshot): Promise<strin
     ...(await natRules(traces)).map((rule) => `nat rule ${rule}`),
     ...processes(traces).map(({ pid, what }) => `process ${pid} ${what}`),
     ...cgroups(traces).map((path) => `cgroup ${path}`),
+    ...shimFiles(traces).map((path) => `file of a shim ${path}`),
     ...rows(join(dir, 'root', 'sandboxerd.db')).map((row) => `row ${row}`),
     ...(await files(dir)).map((path) => `file ${path}`),
   ]
@@ -115,6 +119,22 @@ async function natRules({ node, ids }: Traces): Promise<string[]> {
   return stdout.split('\n').filter((line) => ids.some((id) => line.includes(id)))
 }
 
+/** What shims have outside of our directory: their sockets, named by a hash, and the state of a runtime without a root. */
+export function shimFiles({ dir, ids }: Traces): string[] {
+  const owner = join(dir, 'state', 'events.sock')
+  const sockets = ids.flatMap((id) =>
+    [id, `${id}-debug`].map((name) => {
+      const hash = createHash('sha256')
+        .update(join(owner, SHIM_NAMESPACE, name))
+        .digest('hex')
+      return `/run/containerd/s/${hash}`
+    }),
+  )
+  const directories = directoriesBelow('/run/containerd')
+  const named = directories.filter((path) => ids.some((id) => path.endsWith(`/${id}`)))
+  return [...sockets.filter((path) => existsSync(path)), ...named]
+}
+
 /** What the database holds of sandboxes and containers. */
 function rows(path: string): string[] {
   if (!exists(path)) return []
@@ -138,13 +158,13 @@ async function files(dir: string): Promise<string[]> {
     'state/sandboxes',
     'state/containers',
     'state/exits',
-    ...runtimes.map((name) => `state/runtime/${name}`),
+    ...runtimes.flatMap((name) => [`state/runtime/${name}`, `state/runtime/${name}/${SHIM_NAMESPACE}`]),
   ]
   const found = await Promise.all(
     places.map(async (place) => (await names(join(dir, place))).map((name) => `${place}/${name}`)),
   )
-  // What newer ones of crun keep for themselves.
-  return found.flat().filter((path) => !/^state\/runtime\/[^/]+\/\./.test(path))
+  // What newer ones of crun keep for themselves, and the directory in which shims have their runtimes' state.
+  return found.flat().filter((path) => !/^state\/runtime\/[^/]+\/(?:\.|k8s\.io$)/.test(path))
 }
 
 async function names(dir: string): Promise<string[]> {

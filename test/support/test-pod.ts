@@ -24,22 +24,25 @@ export interface Ended {
   readonly stderr: string
 }
 
+/** A daemon under test with what tests need of it to make pods. */
+export type PodHost = Pick<TestDaemon, 'dir' | 'client' | 'hostPod' | 'run' | 'pull' | 'track'>
+
 let containers = 0
 
 /** A pod of a daemon under test, and the containers that tests put into it. */
 export class TestPod {
   readonly id: string
   readonly config: PodSandboxConfig
-  readonly #daemon: TestDaemon
+  readonly #daemon: PodHost
 
-  private constructor(id: string, config: PodSandboxConfig, daemon: TestDaemon) {
+  private constructor(id: string, config: PodSandboxConfig, daemon: PodHost) {
     this.id = id
     this.config = config
     this.#daemon = daemon
   }
 
   /** Runs a pod on the node's network, which is the quickest kind, or the one that is given. */
-  static async run(daemon: TestDaemon, handler = 'crun-pinned', config = daemon.hostPod()): Promise<TestPod> {
+  static async run(daemon: PodHost, handler = 'crun-pinned', config = daemon.hostPod()): Promise<TestPod> {
     const withLogs = { log_directory: join(daemon.dir, 'logs', config.metadata?.name ?? ''), ...config }
     return new TestPod(await daemon.run(withLogs, handler), withLogs, daemon)
   }

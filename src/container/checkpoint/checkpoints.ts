@@ -5,7 +5,7 @@ import { canonicalJson } from '../../core/canonical-json.ts'
 import { CodedError } from '../../core/errors.ts'
 import type { Failpoints } from '../../core/failpoints.ts'
 import type { Sealer } from '../../core/seal.ts'
-import type { ConmonExecutor } from '../../executor/conmon-executor.ts'
+import type { ProcessCheckpoints } from '../../executor/process-checkpoints.ts'
 import type { ContainerRecord } from '../../executor/types.ts'
 import { listFiles, makeDirectory } from '../../host/files.ts'
 import type { RunProgram } from '../../host/programs/outcome.ts'
@@ -33,7 +33,7 @@ export interface CheckpointsOptions {
 }
 
 export interface CheckpointsDeps {
-  readonly executor: ConmonExecutor
+  readonly processes: ProcessCheckpoints
   readonly run: RunProgram
   readonly stages: CheckpointStages
   readonly sealer: Sealer
@@ -150,7 +150,7 @@ export class Checkpoints {
     if (record.hasUserns) {
       throw new CodedError('FailedPrecondition', `${what}: runtimes do not checkpoint in the user namespace of a pod`)
     }
-    await this.#deps.executor.checkCheckpoints(record.runtime.path, what, signal)
+    await this.#deps.processes.check(record.runtime.path, what, signal)
   }
 
   async #dump(
@@ -163,9 +163,9 @@ export class Checkpoints {
       return { record, upper: containerPaths(roots, container.id).upper, directory }
     })
     for (const { directory } of requests) await makeDirectory(directory)
-    const { executor, run, failpoints } = this.#deps
+    const { processes, run, failpoints } = this.#deps
     const limits = { maxMembers: MAX_MEMBERS, maxBytes }
-    await dumpContainers(requests, { executor, run, failpoints, limits, timeoutMs }, signal)
+    await dumpContainers(requests, { processes, run, failpoints, limits, timeoutMs }, signal)
   }
 
   #archive(timeoutMs: number): ArchiveDeps & { readonly failpoints: Failpoints } {

@@ -5,7 +5,7 @@ import { canonicalJson } from '../../core/canonical-json.ts'
 import { deadline } from '../../core/deadline.ts'
 import { CodedError, errorMessage } from '../../core/errors.ts'
 import type { Sealer } from '../../core/seal.ts'
-import type { ConmonExecutor } from '../../executor/conmon-executor.ts'
+import type { ProcessCheckpoints } from '../../executor/process-checkpoints.ts'
 import { removeFile } from '../../host/files.ts'
 import type { RunProgram } from '../../host/programs/outcome.ts'
 import type { ImageRootfs } from '../../image/types.ts'
@@ -37,11 +37,11 @@ export interface PodCheckpointsDeps {
   readonly containers: ContainerManager
   readonly sandboxes: RestoredSandboxes
   readonly images: ImageRootfs
-  readonly executor: Pick<ConmonExecutor, 'checkCheckpoints'>
+  readonly processes: Pick<ProcessCheckpoints, 'check'>
   readonly stages: CheckpointStages
   readonly sealer: Sealer
   readonly run: RunProgram
-  /** The OCI runtime of a handler. @throws CodedError `NotFound`, or `Unimplemented` for one without. */
+  /** The OCI runtime of a handler. @throws CodedError `NotFound`, or `FailedPrecondition` for one without. */
   readonly runtimePath: (runtimeHandler: string) => string
   readonly logger: Logger
 }
@@ -76,10 +76,10 @@ export class CheckpointedPods implements PodCheckpoints {
   }
 
   async #restore(request: RestorePod, signal: AbortSignal): Promise<RestoredPod> {
-    const { executor, stages, runtimePath } = this.#deps
+    const { processes, stages, runtimePath } = this.#deps
     using limit = deadline('restore pod sandbox', this.#options.checkpointMs, signal)
     const runtime = runtimePath(request.runtimeHandler)
-    await executor.checkCheckpoints(runtime, 'restore pod sandbox', limit.signal)
+    await processes.check(runtime, 'restore pod sandbox', limit.signal)
     await using stage = await stages.open()
     const { manifest, files } = await this.#unpack(request.checkpointPath, stage.path, limit.signal)
     const places = this.#match(manifest, request, runtime)

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import { errorMessage } from '../../core/errors.ts'
-import type { ConmonExecutor } from '../../executor/conmon-executor.ts'
-import type { ContainerRecord } from '../../executor/types.ts'
+import type { ProcessCheckpoints } from '../../executor/process-checkpoints.ts'
+import type { ContainerRecord, ExecutedRecord, Executor } from '../../executor/types.ts'
 import { removeTree } from '../../host/files.ts'
 import { expectSuccess, type RunProgram } from '../../host/programs/outcome.ts'
 import type { ProcessIdentity } from '../../host/process.ts'
@@ -17,7 +17,8 @@ export interface RestoresOptions {
 }
 
 export interface RestoresDeps {
-  readonly executor: ConmonExecutor
+  readonly executor: Pick<Executor<ExecutedRecord>, 'prepareLog'>
+  readonly processes: Pick<ProcessCheckpoints, 'check' | 'restore'>
   readonly pods: Pods
   readonly run: RunProgram
   readonly logger: Logger
@@ -37,17 +38,17 @@ export class ProcessRestores {
 
   /**
    * Lets the processes go on where they were. Their images are used up.
-   * @throws CodedError as `ConmonExecutor.restore`.
+   * @throws CodedError as `ProcessCheckpoints.restore`.
    */
   async restore({ metadata }: Container, record: ContainerRecord, signal: AbortSignal): Promise<ProcessIdentity> {
-    const { executor, pods, logger } = this.#deps
+    const { executor, processes, pods, logger } = this.#deps
     const { roots, logMaxBytes, checkpointMs } = this.#options
     const { images } = containerPaths(roots, metadata.id)
     const pod = pods.get(metadata.sandboxId)
     const io = containerIo(metadata, pod, logMaxBytes)
-    await executor.checkCheckpoints(record.runtime.path, `restore container ${metadata.id}`, signal)
+    await processes.check(record.runtime.path, `restore container ${metadata.id}`, signal)
     await executor.prepareLog(io, signal)
-    const process = await executor.restore(record, { imageDir: images, io, timeoutMs: checkpointMs }, signal)
+    const process = await processes.restore(record, { imageDir: images, io, timeoutMs: checkpointMs }, signal)
     // Neither is worth ending it for.
     const [renamed, removed] = await Promise.allSettled([this.#nameHost(pod), removeTree(images)])
     for (const outcome of [renamed, removed]) {

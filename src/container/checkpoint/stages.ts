@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { canonicalJson } from '../../core/canonical-json.ts'
 import { errnoOf, errorMessage } from '../../core/errors.ts'
-import type { ConmonExecutor } from '../../executor/conmon-executor.ts'
-import type { ContainerRecord } from '../../executor/types.ts'
+import type { ProcessCheckpoints } from '../../executor/process-checkpoints.ts'
+import { type ContainerRecord, isTask } from '../../executor/types.ts'
 import { makeDirectory, readTextIfAny, removeTree, writeFileAtomic } from '../../host/files.ts'
 import type { RunProgram } from '../../host/programs/outcome.ts'
 import type { ExecutedContainers } from '../kinds/executed.ts'
@@ -58,7 +58,10 @@ export class CheckpointStages {
       const path = join(this.#directory, name)
       try {
         const { frozen, partial } = await this.#journal(path)
-        for (const record of frozen) await this.#deps.executor.thaw(this.#deps.executed.parse(record))
+        for (const item of frozen) {
+          const record = this.#deps.executed.parse(item)
+          if (!isTask(record)) await this.#deps.processes.thaw(record)
+        }
         void this.#remove(path, partial)
       } catch (error) {
         this.#deps.logger.error({ path, error: errorMessage(error) }, 'interrupted checkpoint cannot be undone')
@@ -84,7 +87,7 @@ export class CheckpointStages {
 }
 
 export interface StagesDeps {
-  readonly executor: Pick<ConmonExecutor, 'thaw'>
+  readonly processes: Pick<ProcessCheckpoints, 'thaw'>
   readonly executed: Pick<ExecutedContainers, 'parse'>
   readonly run: RunProgram
   readonly logger: Logger

@@ -5,7 +5,11 @@ import { SocketOutput } from './packets.ts'
 import type { OutputName } from './records.ts'
 import { type AttachedOutput, AttachSession } from './session.ts'
 import { AttachSocket } from './socket.ts'
-import type { AttachRequest, ContainerRecord, ExitStatus, ProcessStreams } from '../types.ts'
+import { tellMonitor } from '../control-fifo.ts'
+import type { AttachRequest, ContainerRecord, ExitStatus, ProcessStreams, TerminalSize } from '../types.ts'
+
+/** Newer monitors take no size that is larger. */
+const MAX_SIZE = 1000
 
 /** What attaching needs of a container, and its record does not tell. */
 export interface Attached {
@@ -39,14 +43,17 @@ export class Attachments {
       const output =
         io.logPath === ''
           ? await ofSocket(socket, names, record.id)
-          : await this.#ofLog({ path: io.logPath, monitorPid, names }, signal)
+          : await outputOfLog(this.#deps.logs, { path: io.logPath, monitorPid, names }, signal)
       const input = wanted.stdin && io.stdin ? socket : null
       const onAbort = (): void => void session.close(abortReason(signal)).catch(() => undefined)
       const release = (): void => {
         signal.removeEventListener('abort', onAbort)
         socket.release()
       }
-      const session = new AttachSession({ record, terminal: io.terminal, output, input, wait, release })
+      const resize = ({ width, height }: TerminalSize): void => {
+        if (io.terminal) tellMonitor(record.bundleDir, [1, Math.min(height, MAX_SIZE), Math.min(width, MAX_SIZE)])
+      }
+      const session = new AttachSession({ id: record.id, output, input, wait, resize, release })
       signal.addEventListener('abort', onAbort, { once: true })
       if (signal.aborted) onAbort()
       return session
@@ -54,17 +61,6 @@ export class Attachments {
       socket.release()
       throw error
     }
-  }
-
-  async #ofLog(
-    log: { readonly path: string; readonly monitorPid: number; readonly names: readonly OutputName[] },
-    signal: AbortSignal,
-  ): Promise<AttachedOutput> {
-    const { path, monitorPid, names } = log
-    if (names.length === 0) return { stdout: null, stderr: null, end: () => undefined }
-    const followed = await this.#deps.logs.follow({ path, monitorPid, streams: names }, signal)
-    const of = (name: OutputName) => followed.streams[names.indexOf(name)] ?? null
-    return { stdout: of('stdout'), stderr: of('stderr'), end: () => followed.end() }
   }
 
   #socket({ bundleDir }: ContainerRecord, io: AttachRequest['io']): AttachSocket {
@@ -78,6 +74,19 @@ export class Attachments {
     this.#sockets.set(bundleDir, socket)
     return socket
   }
+}
+
+/** What is written to the log of a container from now on. @param log.monitorPid see `LogRequest`. */
+export async function outputOfLog(
+  logs: ContainerLogs,
+  log: { readonly path: string; readonly monitorPid: number | null; readonly names: readonly OutputName[] },
+  signal: AbortSignal,
+): Promise<AttachedOutput> {
+  const { path, monitorPid, names } = log
+  if (names.length === 0) return { stdout: null, stderr: null, end: () => undefined }
+  const followed = await logs.follow({ path, monitorPid, streams: names }, signal)
+  const of = (name: OutputName) => followed.streams[names.indexOf(name)] ?? null
+  return { stdout: of('stdout'), stderr: of('stderr'), end: () => followed.end() }
 }
 
 async function ofSocket(socket: AttachSocket, names: readonly OutputName[], id: string): Promise<AttachedOutput> {

@@ -3,12 +3,8 @@ import { finished } from 'node:stream/promises'
 import { callbackify } from 'node:util'
 import { deadline } from '../../core/deadline.ts'
 import { CodedError } from '../../core/errors.ts'
-import type { AttachSocket } from './socket.ts'
-import { tellMonitor } from '../control-fifo.ts'
-import type { ContainerRecord, ExitStatus, ProcessStreams, TerminalSize } from '../types.ts'
+import type { ExitStatus, ProcessStreams, TerminalSize } from '../types.ts'
 
-/** Newer monitors take no size that is larger. */
-const MAX_SIZE = 1000
 /** How long the process may take to read what was typed by a client that has gone. */
 const LAST_INPUT_MS = 1000
 
@@ -19,13 +15,23 @@ export interface AttachedOutput {
   end(): void
 }
 
+/** Where the input of all clients of one container goes. */
+export interface AttachInput {
+  /** Returns when there is room for more. What nobody can read any more is dropped. */
+  write(chunk: Buffer): Promise<void>
+  /** Ends the input of a container that has it end with its first client. */
+  endInput(): Promise<void>
+}
+
 export interface SessionParts {
-  readonly record: ContainerRecord
-  readonly terminal: boolean
+  /** Of the container. */
+  readonly id: string
   readonly output: AttachedOutput
-  /** Where the client's input goes; null when it has none. */
-  readonly input: AttachSocket | null
+  /** Null when the client has none. */
+  readonly input: AttachInput | null
   readonly wait: (signal: AbortSignal) => Promise<ExitStatus>
+  /** Of its terminal, with a size that is known; nothing waits for it. */
+  readonly resize: (size: TerminalSize) => void
   /** Called once, when the session is over. */
   readonly release: () => void
 }
@@ -54,9 +60,8 @@ export class AttachSession implements ProcessStreams {
     this.ended.catch(() => undefined)
   }
 
-  resize({ width, height }: TerminalSize): void {
-    if (!this.#parts.terminal || width <= 0 || height <= 0) return
-    tellMonitor(this.#parts.record.bundleDir, [1, Math.min(height, MAX_SIZE), Math.min(width, MAX_SIZE)])
+  resize(size: TerminalSize): void {
+    if (size.width > 0 && size.height > 0) this.#parts.resize(size)
   }
 
   /** Gives the streams up; `ended` is rejected unless the process has ended. The container goes on. */
@@ -66,7 +71,7 @@ export class AttachSession implements ProcessStreams {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close(new CodedError('Canceled', `attach to container ${this.#parts.record.id}: given up`))
+    await this.close(new CodedError('Canceled', `attach to container ${this.#parts.id}: given up`))
   }
 
   async #close(why: Error): Promise<void> {
@@ -92,10 +97,11 @@ export class AttachSession implements ProcessStreams {
   }
 }
 
-function inputTo(socket: AttachSocket): Writable {
-  const write = callbackify((chunk: Buffer) => socket.write(chunk))
+/** As a stream: what is written to it goes there, and its end. */
+export function inputTo(input: AttachInput): Writable {
+  const write = callbackify((chunk: Buffer) => input.write(chunk))
   return new Writable({
     write: (chunk: Buffer, _encoding, done) => write(chunk, done),
-    final: callbackify(() => socket.endInput()),
+    final: callbackify(() => input.endInput()),
   })
 }

@@ -1,11 +1,9 @@
-import { readFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
-import { deadline } from '../../core/deadline.ts'
-import { CodedError, errnoOf } from '../../core/errors.ts'
+import { basename } from 'node:path'
+import { CodedError } from '../../core/errors.ts'
 import { toBuffer } from '../../core/thread.ts'
 import type { ExecProgram } from '../../host/programs/exec-program.ts'
+import { containerProcess, describe, processOf, timeLimit } from './command.ts'
 import { type ExecDeps, startOnPipes, startOnTerminal } from './streams.ts'
-import { jsonMembers, jsonObject } from './json-members.ts'
 import { type ExecFiles, execFiles } from './left-execs.ts'
 import { runtimeMessage } from '../runtime-message.ts'
 import { StartSlots } from './start-slots.ts'
@@ -14,9 +12,6 @@ import type { ContainerRecord, ExecOutput, ExecRequest, ProcessStreams, Streamed
 /** Each costs some milliseconds of a processor and some megabytes, whatever the command does. */
 const STARTS = 16
 const START_MS = 1000
-/** setTimeout's longest; longer ones would be over at once. */
-const MAX_TIMEOUT_MS = 2 ** 31 - 1
-const SHOWN_COMMAND = 120
 
 interface CommandProgram extends ExecProgram {
   /** Where the runtime hands the terminal over. */
@@ -82,14 +77,11 @@ export class Execs {
     const { bundleDir } = record
     const process = await containerProcess(record)
     const files = execFiles(bundleDir, ++this.#lastKey)
-    process.delete('consoleSize')
-    if (terminal) process.set('env', withTerm(process.get('env')))
-    const members = [...process, ['terminal', String(terminal)], ['args', JSON.stringify(command)]] as const
     return {
       // From the working directory: an absolute path can be too long for a socket's.
       ...this.#commandLine(record, files, terminal ? basename(files.socket) : undefined),
       cwd: bundleDir,
-      input: { path: files.process, text: jsonObject(new Map(members)) },
+      input: { path: files.process, text: processOf(process, command, terminal) },
       pidPath: files.pid,
       oomScoreAdj: Number(process.get('oomScoreAdj') ?? 0),
       ...(terminal ? { socketPath: files.socket } : {}),
@@ -121,37 +113,6 @@ export class Execs {
   }
 }
 
-function describe(record: ContainerRecord, { command }: { readonly command: readonly string[] }): string {
-  return `exec ${shown(command)} in container ${record.id}`
-}
-
-async function containerProcess(record: ContainerRecord): Promise<Map<string, string>> {
-  let config: string
-  try {
-    config = await readFile(join(record.bundleDir, 'config.json'), 'utf8')
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error
-    throw new CodedError('FailedPrecondition', `exec in container ${record.id}: it has no bundle`, { cause: error })
-  }
-  return jsonMembers(jsonMembers(config).get('process') ?? '{}')
-}
-
-/** What every terminal emulator understands, unless the container says otherwise. */
-function withTerm(env: string | undefined): string {
-  const variables = JSON.parse(env ?? '[]') as string[]
-  const hasTerm = variables.some((variable) => variable.startsWith('TERM='))
-  return JSON.stringify(hasTerm ? variables : [...variables, 'TERM=xterm'])
-}
-
-function timeLimit(
-  what: string,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Disposable & { readonly signal: AbortSignal } {
-  if (timeoutMs === 0) return { signal, [Symbol.dispose]: () => undefined }
-  return deadline(`${what}: timeout`, Math.min(timeoutMs, MAX_TIMEOUT_MS), signal)
-}
-
 /** Whether the container ended before the command could begin decides whose fault it is. */
 async function notStarted(
   what: string,
@@ -161,9 +122,4 @@ async function notStarted(
   const why = runtimeMessage(ending.stderr.toString('utf8')) || `exit code ${ending.exitCode}`
   if (!(await isRunning())) return new CodedError('FailedPrecondition', `${what}: it does not run: ${why}`)
   return new CodedError('Internal', `${what}: ${why}`)
-}
-
-function shown(command: readonly string[]): string {
-  const text = JSON.stringify(command.join(' '))
-  return text.length > SHOWN_COMMAND ? `${text.slice(0, SHOWN_COMMAND)}…"` : text
 }

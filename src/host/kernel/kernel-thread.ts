@@ -197,6 +197,7 @@ const handlers: { readonly [M in keyof KernelCalls]: (argument: KernelCalls[M][0
   tryUserns,
   unpin,
   mountTmpfs,
+  bindMount: ({ source, path }) => libc.mount(source, path, null, MS_BIND, null),
   mountOverlay: (request) => mountOverlay(libc, request),
   readInRoot: (request) => readInRoot(libc, request),
   resolveInRoot: (request) => resolveInRoot(libc, request),

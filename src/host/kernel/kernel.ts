@@ -77,6 +77,7 @@ export interface KernelCalls {
   tryUserns: readonly [string, void]
   unpin: readonly [string, void]
   mountTmpfs: readonly [TmpfsRequest, void]
+  bindMount: readonly [{ source: string; path: string }, void]
   mountOverlay: readonly [OverlayRequest, void]
   readInRoot: readonly [FileInRoot, string | null]
   resolveInRoot: readonly [{ root: string; path: string }, string]
@@ -138,6 +139,11 @@ export class Kernel implements AsyncDisposable {
   /** Mounts a tmpfs (nosuid, nodev, noexec), making its directory if need be. */
   async mountTmpfs(request: TmpfsRequest): Promise<void> {
     await this.#main.call('mountTmpfs', request)
+  }
+
+  /** Shows a directory or a mount at another directory, too. */
+  async bindMount(request: { readonly source: string; readonly path: string }): Promise<void> {
+    await this.#main.call('bindMount', request)
   }
 
   /** Mounts layers on one another (overlayfs). */

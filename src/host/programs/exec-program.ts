@@ -153,8 +153,8 @@ export class RunningProgram implements Disposable {
   }
 }
 
-/** It has only just been started, and has not got to the point where it starts another. */
-function setOomScore(pid: number, value: number): void {
+/** Of a process that has only just been started, and has not got to the point where it starts another. */
+export function setOomScore(pid: number, value: number): void {
   try {
     writeFileSync(`/proc/${pid}/oom_score_adj`, String(value))
   } catch (error) {

@@ -5,7 +5,9 @@ export interface RunOptions {
   /** The whole environment of the program. */
   readonly env?: Readonly<Record<string, string>>
   /** What the program reads on standard input; default: nothing. */
-  readonly input?: string
+  readonly input?: string | Uint8Array
+  /** Its working directory; `/` by default. */
+  readonly cwd?: string
   readonly timeoutMs: number
   readonly signal?: AbortSignal
   /** More output than this, in bytes and on either stream, ends the program. Default 4 MiB. */

@@ -44,6 +44,8 @@ export class OutputReader implements Disposable {
   #memory: GrowingBuffer | undefined
   #length = 0
   #full = false
+  /** How much has come, kept or not. */
+  receivedBytes = 0
 
   /** @param fd is closed with the reader. */
   constructor(fd: number, maxBytes: number, budget: OutputBudget) {
@@ -79,6 +81,7 @@ export class OutputReader implements Disposable {
   }
 
   #take(count: number): boolean {
+    this.receivedBytes += count
     const size = Math.min(count, this.#maxBytes - this.#length)
     if (size > 0 && !this.#full && this.#makeRoom(this.#length + size)) {
       new Uint8Array(this.#memory ?? []).set(this.#budget.scratch.subarray(0, size), this.#length)

@@ -13,6 +13,8 @@ export class PipeOutput extends Readable {
   readonly #fd: number
   readonly #descriptors: Descriptors
   readonly #socket: Socket
+  /** How much has come. */
+  receivedBytes = 0
   /** What may still come. */
   #left = Number.POSITIVE_INFINITY
   /** What nobody is given until {@link PipeOutput.release}. */
@@ -66,10 +68,23 @@ export class PipeOutput extends Readable {
     return Buffer.concat(held)
   }
 
-  /** Lets it end after what is in the pipe now, whoever still can write to it. */
-  finish(): void {
+  /** Whether nothing comes out of the pipe any more. */
+  get isClosed(): boolean {
+    return this.#socket.destroyed
+  }
+
+  /** What is in the pipe, and was not taken out of it yet. */
+  get unreadBytes(): number {
+    return this.isClosed ? 0 : this.#socket.readableLength + this.#descriptors.bytesReadable(this.#fd)
+  }
+
+  /**
+   * Lets it end after what is in the pipe now, whoever still can write to it.
+   * @param moreBytes so much may come beyond that, of what somebody else has in hand.
+   */
+  finish(moreBytes = 0): void {
     if (this.#socket.destroyed) return
-    this.#left = this.#socket.readableLength + this.#descriptors.bytesReadable(this.#fd)
+    this.#left = this.unreadBytes + moreBytes
     if (this.#left === 0) this.#socket.destroy()
   }
 
@@ -83,6 +98,7 @@ export class PipeOutput extends Readable {
   }
 
   #take(data: Buffer): void {
+    this.receivedBytes += data.length
     const chunk = data.length > this.#left ? data.subarray(0, this.#left) : data
     this.#left -= chunk.length
     if (this.#held) {

@@ -32,36 +32,60 @@ type Found = Map<number, ProcessStat>
  * or terminal of the tree. All are stopped before any is killed, so that none is born meanwhile unseen.
  */
 export function killBelow(libc: Libc, tree: ProcessTree): void {
+  const stopped = stopAll(libc, tree)
+  const isAlone = stopped.length === 1
+  for (const process of stopped) if (process.pid !== tree.root || isAlone) send(libc, process, 'SIGKILL')
+  const root = stopped.find(({ pid }) => pid === tree.root)
+  if (root) send(libc, root, 'SIGCONT')
+}
+
+/**
+ * Kills a process, unless it has ended, and everything below it, likewise. @param held see {@link ProcessTree}.
+ * @returns those that it has killed, which may take a moment to end.
+ */
+export function killTree(libc: Libc, root: ProcessIdentity, held: readonly string[]): ProcessIdentity[] {
+  if (!isAlive(root, readBootId())) return []
+  // It must not go on for a moment, in which it could start others.
+  const stopped = stopAll(libc, { root: root.pid, held: new Set(held) })
+  for (const process of stopped) send(libc, process, 'SIGKILL')
+  return stopped
+}
+
+function stopAll(libc: Libc, tree: ProcessTree): ProcessIdentity[] {
   const bootId = readBootId()
   const stopped: Found = new Map()
-  const send = (pid: number, { startTime }: ProcessStat, signal: 'SIGSTOP' | 'SIGKILL' | 'SIGCONT'): void =>
-    signalProcess(libc, { pid, startTime, bootId }, bootId, signal)
+  const all: ProcessIdentity[] = []
   for (let round = 0; round < MAX_ROUNDS; round++) {
     // To look at all processes takes long where there are many.
     const found = fresh(stopped, descendants(tree.root)) ?? fresh(stopped, members(tree))
     if (!found) break
     for (const [pid, stat] of found) {
-      send(pid, stat, 'SIGSTOP')
+      const process = { pid, startTime: stat.startTime, bootId }
+      send(libc, process, 'SIGSTOP')
       stopped.set(pid, stat)
+      all.push(process)
     }
   }
-  const isAlone = stopped.size === 1
-  for (const [pid, stat] of stopped) if (pid !== tree.root || isAlone) send(pid, stat, 'SIGKILL')
-  const root = stopped.get(tree.root)
-  if (root) send(tree.root, root, 'SIGCONT')
+  return all
 }
 
-/** Kills a process, unless it has ended, and everything below it. @param held see {@link ProcessTree}. */
-export function killTree(libc: Libc, root: ProcessIdentity, held: readonly string[]): void {
-  const bootId = readBootId()
-  if (!isAlive(root, bootId)) return
-  killBelow(libc, { root: root.pid, held: new Set(held) })
-  signalProcess(libc, root, bootId, 'SIGKILL')
+function send(libc: Libc, process: ProcessIdentity, signal: 'SIGSTOP' | 'SIGKILL' | 'SIGCONT'): void {
+  signalProcess(libc, process, process.bootId, signal)
 }
 
 /** The pipes that a process has as its standard input and outputs. */
 export function heldPipes(pid: number): string[] {
   return [0, 1, 2].map((fd) => linkOf(pid, fd)).filter((link) => link.startsWith('pipe:'))
+}
+
+/** What a process has as its standard input and outputs and others do not, unless they belong to it: pipes, a terminal. */
+export function heldStreams(pid: number): string[] {
+  const terminals = [0, 1, 2].flatMap((fd) => {
+    const number = terminalNumber(linkOf(pid, fd))
+    const device = number === undefined ? undefined : deviceOf(pid, fd)
+    return device === undefined ? [] : [`${device}:${number}`]
+  })
+  return [...heldPipes(pid), ...terminals]
 }
 
 function fresh(known: Found, found: Found): Found | undefined {
@@ -119,11 +143,15 @@ function holdsAny(pid: number, held: ReadonlySet<string>): boolean {
     const link = linkOf(pid, fd)
     if (held.has(link)) return true
     // Every instance of devpts counts from 0. Nothing else is asked for: it could be on a server that is gone.
-    const number = /^(?:\/dev\/pts)?\/(\d+)$/.exec(link)?.[1]
+    const number = terminalNumber(link)
     if (number === undefined) return false
     const device = deviceOf(pid, fd)
     return device !== undefined && held.has(`${device}:${number}`)
   })
+}
+
+function terminalNumber(link: string): string | undefined {
+  return /^(?:\/dev\/pts)?\/(\d+)$/.exec(link)?.[1]
 }
 
 /** Undefined when the process is gone, which the kernel tells in several ways. */

@@ -13,7 +13,7 @@ import {
 /**
  * Runs a program to its end and returns what it printed and its exit code, whatever that is.
  * The program leads a process group of its own; at the deadline, on abort, or past the output limit the whole group is
- * killed, so that no grandchild outlives the call. The working directory is `/`.
+ * killed, so that no grandchild outlives the call.
  *
  * For what is run now and then: each call stops the calling thread for some milliseconds. What runs with every pod goes
  * through `Programs`.
@@ -25,7 +25,7 @@ export async function run(file: string, args: readonly string[], options: RunOpt
   using limit = deadline(`run ${file}`, options.timeoutMs, options.signal)
   limit.signal.throwIfAborted()
   const child = execa(file, args, {
-    cwd: '/',
+    cwd: options.cwd ?? '/',
     env: { PATH: DEFAULT_PATH, ...options.env },
     extendEnv: false,
     stdin: options.input === undefined ? 'ignore' : 'pipe',

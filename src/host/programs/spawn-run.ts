@@ -58,14 +58,14 @@ export async function spawnRun(
 type Started = { readonly pid: number; readonly stdout: number; readonly stderr: number } | { readonly cause: unknown }
 
 /** Starts the program; its input is on the way. */
-function start(libc: Libc, file: string, args: readonly string[], { env, input }: RunOptions): Started {
+function start(libc: Libc, file: string, args: readonly string[], { env, input, cwd }: RunOptions): Started {
   const stdin = input === undefined ? null : libc.pipe()
   const stdout = libc.pipe()
   const stderr = libc.pipe()
   const environment = Object.entries({ PATH: DEFAULT_PATH, ...env }).map(([name, value]) => `${name}=${value}`)
   try {
     const fds = [stdin?.[0] ?? null, stdout[1], stderr[1]]
-    const pid = libc.spawn({ file, args, env: environment, fds })
+    const pid = libc.spawn({ file, args, env: environment, fds, ...(cwd === undefined ? {} : { cwd }) })
     if (stdin) send(stdin[1], input ?? '')
     return { pid, stdout: stdout[0], stderr: stderr[0] }
   } catch (cause) {
@@ -76,7 +76,7 @@ function start(libc: Libc, file: string, args: readonly string[], { env, input }
   }
 }
 
-function send(fd: number, text: string): void {
+function send(fd: number, text: string | Uint8Array): void {
   const socket = new Socket({ fd, readable: false, writable: true })
   // A program that does not read its input to the end is free to do so.
   socket.on('error', () => socket.destroy())

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { runOk } from '../../../src/host/programs/run.ts'
-import { sharedDaemon } from '../../support/daemon.ts'
+import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { busyboxLayer } from '../../support/images.ts'
 import { inside } from '../../support/pod-facts.ts'
 import type { TarEntry } from '../../support/tar.ts'
@@ -115,7 +115,7 @@ describe('a hostile image', () => {
   )
 })
 
-describe.each(['crun', 'runc', 'crun-pinned', 'runc-pinned'])('a container on %s', (handler) => {
+describe.each(['crun', 'runc', 'crun-pinned', 'runc-pinned', ...SHIM_HANDLERS])('a container on %s', (handler) => {
   it('has no open file but its three', async () => {
     const own = await pod(handler)
     const id = await own.start()

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { status as grpc } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
 import { containing } from '../../support/cni-plugins/containing.ts'
-import { sharedDaemon } from '../../support/daemon.ts'
+import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { TestPod } from '../../support/test-pod.ts'
 
 const daemon = sharedDaemon()
@@ -15,7 +15,7 @@ async function target(handler = 'crun-pinned'): Promise<string> {
   return (await TestPod.run(daemon(), handler)).start()
 }
 
-describe.each(['crun', 'runc', 'crun-pinned', 'runc-pinned'])('ExecSync on %s', (handler) => {
+describe.each(['crun', 'runc', 'crun-pinned', 'runc-pinned', ...SHIM_HANDLERS])('ExecSync on %s', (handler) => {
   it('gives the exit code and both streams', async () => {
     const id = await target(handler)
     const { containers } = daemon().client

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { runOk } from '../../../src/host/programs/run.ts'
-import { sharedDaemon } from '../../support/daemon.ts'
+import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { busyboxLayer } from '../../support/images.ts'
 import { mounts } from '../../support/machine.ts'
 import { TestPod } from '../../support/test-pod.ts'
@@ -28,7 +28,7 @@ afterEach(async () => {
   }
 })
 
-describe.each(['crun-pinned', 'runc-pinned'])('mounts on %s', (handler) => {
+describe.each(['crun-pinned', 'runc-pinned', ...SHIM_HANDLERS])('mounts on %s', (handler) => {
   it('show a directory or a file of the node, for writing or not', async () => {
     const host = directory('plain')
     writeFileSync(join(host, 'file'), 'of the node')

@@ -2,13 +2,13 @@ import { existsSync, readFileSync } from 'node:fs'
 import { status as grpc } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
 import { containing } from '../../support/cni-plugins/containing.ts'
-import { sharedDaemon } from '../../support/daemon.ts'
+import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { eventually } from '../../support/pod-facts.ts'
 import { TestPod } from '../../support/test-pod.ts'
 
 const daemon = sharedDaemon()
 
-const HANDLERS = ['crun', 'runc', 'crun-pinned', 'runc-pinned']
+const HANDLERS = ['crun', 'runc', 'crun-pinned', 'runc-pinned', ...SHIM_HANDLERS]
 const PLACES = HANDLERS.flatMap((handler) => (['cni', 'host'] as const).map((network) => ({ handler, network })))
 
 const pod = (handler = 'crun-pinned'): Promise<TestPod> => TestPod.run(daemon(), handler)
@@ -70,7 +70,7 @@ describe.each(PLACES)('the life of a container on $handler with $network network
   })
 })
 
-describe.each(['crun-pinned', 'runc'])('a container that ends by itself on %s', (handler) => {
+describe.each(['crun-pinned', 'runc', ...SHIM_HANDLERS])('a container that ends by itself on %s', (handler) => {
   it.each([
     { script: 'exit 0', code: 0, reason: 'Completed' },
     { script: 'exit 1', code: 1, reason: 'Error' },
@@ -110,7 +110,7 @@ describe('StartContainer', () => {
   })
 })
 
-describe.each(['crun-pinned', 'runc-pinned'])('a program that is not there on %s', (handler) => {
+describe.each(['crun-pinned', 'runc-pinned', ...SHIM_HANDLERS])('a program that is not there on %s', (handler) => {
   it('is told at create or start, and can be seen and removed', async () => {
     const own = await pod(handler)
     const { containers } = daemon().client

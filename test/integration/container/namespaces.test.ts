@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import type { PodSandboxConfig } from '../../../src/generated/runtime/v1/PodSandboxConfig.ts'
 import type { NamespaceOption } from '../../../src/generated/runtime/v1/NamespaceOption.ts'
 import { containing } from '../../support/cni-plugins/containing.ts'
-import { sharedDaemon } from '../../support/daemon.ts'
+import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { namespaceOf, pinnedNamespace, processFacts } from '../../support/pod-facts.ts'
 import { TestPod } from '../../support/test-pod.ts'
 
@@ -18,50 +18,53 @@ async function pidOf(id: string): Promise<number> {
   return (await daemon().client.containers.info(id)).pid
 }
 
-describe.each(['crun', 'runc', 'crun-pinned', 'runc-pinned'])('the namespaces of containers on %s', (handler) => {
-  it('of network, IPC and host name are those of the pod', async () => {
-    const own = await pod(handler, { network: 'POD', pid: 'CONTAINER', ipc: 'POD' })
-    const [a, b] = [await pidOf(await own.start()), await pidOf(await own.start())]
-    for (const kind of ['net', 'ipc', 'uts'] as const) {
-      expect(namespaceOf(a, kind)).toBe(namespaceOf(b, kind))
-      expect(namespaceOf(a, kind)).not.toBe(namespaceOf('self', kind))
-    }
-    const { netnsPath } = await daemon().client.info(own.id)
-    expect(namespaceOf(a, 'net')).toBe(pinnedNamespace(netnsPath, 'net'))
-    for (const kind of ['pid', 'mnt'] as const) expect(namespaceOf(a, kind)).not.toBe(namespaceOf(b, kind))
-  })
+describe.each(['crun', 'runc', 'crun-pinned', 'runc-pinned', ...SHIM_HANDLERS])(
+  'the namespaces of containers on %s',
+  (handler) => {
+    it('of network, IPC and host name are those of the pod', async () => {
+      const own = await pod(handler, { network: 'POD', pid: 'CONTAINER', ipc: 'POD' })
+      const [a, b] = [await pidOf(await own.start()), await pidOf(await own.start())]
+      for (const kind of ['net', 'ipc', 'uts'] as const) {
+        expect(namespaceOf(a, kind)).toBe(namespaceOf(b, kind))
+        expect(namespaceOf(a, kind)).not.toBe(namespaceOf('self', kind))
+      }
+      const { netnsPath } = await daemon().client.info(own.id)
+      expect(namespaceOf(a, 'net')).toBe(pinnedNamespace(netnsPath, 'net'))
+      for (const kind of ['pid', 'mnt'] as const) expect(namespaceOf(a, kind)).not.toBe(namespaceOf(b, kind))
+    })
 
-  it('of processes is one for all where the pod shares it', async () => {
-    const own = await pod(handler, { network: 'POD', pid: 'POD', ipc: 'POD' })
-    const [a, b] = [await own.start(), await own.start()]
-    expect(namespaceOf(await pidOf(a), 'pid')).toBe(namespaceOf(await pidOf(b), 'pid'))
-    expect(namespaceOf(await pidOf(a), 'pid')).not.toBe(namespaceOf('self', 'pid'))
-    expect(await daemon().client.containers.shell(a, 'ps | grep -c "sleep 100[0]"')).not.toBe('0')
-    // What one of them leaves behind goes with it, not with the pod.
-    await daemon().client.containers.stop(a, 5)
-    expect((await daemon().client.containers.status(b)).state).toBe('CONTAINER_RUNNING')
-    expect(await daemon().client.containers.shell(b, 'ps | grep -c "trap [^g]*sleep 1000"')).toBe('1')
-  })
+    it('of processes is one for all where the pod shares it', async () => {
+      const own = await pod(handler, { network: 'POD', pid: 'POD', ipc: 'POD' })
+      const [a, b] = [await own.start(), await own.start()]
+      expect(namespaceOf(await pidOf(a), 'pid')).toBe(namespaceOf(await pidOf(b), 'pid'))
+      expect(namespaceOf(await pidOf(a), 'pid')).not.toBe(namespaceOf('self', 'pid'))
+      expect(await daemon().client.containers.shell(a, 'ps | grep -c "sleep 100[0]"')).not.toBe('0')
+      // What one of them leaves behind goes with it, not with the pod.
+      await daemon().client.containers.stop(a, 5)
+      expect((await daemon().client.containers.status(b)).state).toBe('CONTAINER_RUNNING')
+      expect(await daemon().client.containers.shell(b, 'ps | grep -c "trap [^g]*sleep 1000"')).toBe('1')
+    })
 
-  it('are those of the node where that is asked for', async () => {
-    const own = await pod(handler, { network: 'NODE', pid: 'NODE', ipc: 'NODE' })
-    const pid = await pidOf(await own.start())
-    for (const kind of ['pid', 'ipc'] as const) expect(namespaceOf(pid, kind)).toBe(namespaceOf('self', kind))
-    expect(namespaceOf(pid, 'net')).toBe(namespaceOf(daemon().pid, 'net'))
-    expect(namespaceOf(pid, 'mnt')).not.toBe(namespaceOf('self', 'mnt'))
-  })
+    it('are those of the node where that is asked for', async () => {
+      const own = await pod(handler, { network: 'NODE', pid: 'NODE', ipc: 'NODE' })
+      const pid = await pidOf(await own.start())
+      for (const kind of ['pid', 'ipc'] as const) expect(namespaceOf(pid, kind)).toBe(namespaceOf('self', kind))
+      expect(namespaceOf(pid, 'net')).toBe(namespaceOf(daemon().pid, 'net'))
+      expect(namespaceOf(pid, 'mnt')).not.toBe(namespaceOf('self', 'mnt'))
+    })
 
-  it('of processes may be that of another container', async () => {
-    const own = await pod(handler, { network: 'POD', pid: 'CONTAINER', ipc: 'POD' })
-    const target = await own.start()
-    const options = { network: 'POD', pid: 'TARGET', ipc: 'POD', target_id: target } as const
-    const id = await own.start({ security: { namespace_options: options } })
-    expect(namespaceOf(await pidOf(id), 'pid')).toBe(namespaceOf(await pidOf(target), 'pid'))
-    const { containers } = daemon().client
-    await containers.stop(id, 5)
-    expect((await containers.status(target)).state).toBe('CONTAINER_RUNNING')
-  })
-})
+    it('of processes may be that of another container', async () => {
+      const own = await pod(handler, { network: 'POD', pid: 'CONTAINER', ipc: 'POD' })
+      const target = await own.start()
+      const options = { network: 'POD', pid: 'TARGET', ipc: 'POD', target_id: target } as const
+      const id = await own.start({ security: { namespace_options: options } })
+      expect(namespaceOf(await pidOf(id), 'pid')).toBe(namespaceOf(await pidOf(target), 'pid'))
+      const { containers } = daemon().client
+      await containers.stop(id, 5)
+      expect((await containers.status(target)).state).toBe('CONTAINER_RUNNING')
+    })
+  },
+)
 
 describe('a container that shares the processes of the node', () => {
   it('takes all of its own with it', async () => {

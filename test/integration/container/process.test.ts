@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { containing } from '../../support/cni-plugins/containing.ts'
-import { sharedDaemon } from '../../support/daemon.ts'
+import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { busyboxLayer } from '../../support/images.ts'
 import { processFacts } from '../../support/pod-facts.ts'
 import { type ContainerPart, TestPod } from '../../support/test-pod.ts'
@@ -50,7 +50,7 @@ describe('the environment of a container', () => {
   })
 })
 
-describe.each(['crun-pinned', 'runc-pinned'])('the user of a container on %s', (handler) => {
+describe.each(['crun-pinned', 'runc-pinned', ...SHIM_HANDLERS])('the user of a container on %s', (handler) => {
   const who = 'echo "$(id -u):$(id -g) $(id -G)"'
   it.each<{ name: string; user?: string; part: ContainerPart; is: string }>([
     { name: 'root', part: {}, is: '0:0 0' },
@@ -108,7 +108,7 @@ describe.each(['crun-pinned', 'runc-pinned'])('the user of a container on %s', (
   })
 })
 
-describe.each(['crun-pinned', 'runc-pinned'])('the rights of a container on %s', (handler) => {
+describe.each(['crun-pinned', 'runc-pinned', ...SHIM_HANDLERS])('the rights of a container on %s', (handler) => {
   const facts = async (part: ContainerPart): Promise<ReturnType<typeof processFacts> & { inheritable: string }> => {
     const own = await pod(handler)
     const id = await own.start(part)

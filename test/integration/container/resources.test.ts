@@ -1,7 +1,7 @@
 import { status as grpc } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
 import { cgroupFile } from '../../support/cgroup-files.ts'
-import { sharedDaemon } from '../../support/daemon.ts'
+import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { TestPod } from '../../support/test-pod.ts'
 
 const daemon = sharedDaemon()
@@ -12,7 +12,7 @@ const limit = (mib: number): { memory_limit_in_bytes: string } => ({ memory_limi
 
 const pod = (handler = 'crun-pinned'): Promise<TestPod> => TestPod.run(daemon(), handler)
 
-describe.each(['crun', 'runc-pinned'])('a container without enough memory on %s', (handler) => {
+describe.each(['crun', 'runc-pinned', ...SHIM_HANDLERS])('a container without enough memory on %s', (handler) => {
   it('is OOMKilled when the kernel kills its first process', async () => {
     const own = await pod(handler)
     const { status } = await own.run(`exec ${EAT}`, { resources: limit(24) })
@@ -41,7 +41,7 @@ describe.each(['crun', 'runc-pinned'])('a container without enough memory on %s'
   })
 })
 
-describe.each(['crun-pinned', 'runc-pinned'])('the resources of a container on %s', (handler) => {
+describe.each(['crun-pinned', 'runc-pinned', ...SHIM_HANDLERS])('the resources of a container on %s', (handler) => {
   it('are what was asked for, and can be changed while it runs', async () => {
     const own = await pod(handler)
     const resources = { ...limit(64), cpu_shares: '512', cpu_quota: '50000', cpu_period: '100000', cpuset_cpus: '0' }

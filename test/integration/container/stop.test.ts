@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { status as grpc } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
-import { sharedDaemon } from '../../support/daemon.ts'
+import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { TestPod } from '../../support/test-pod.ts'
 
 const daemon = sharedDaemon()
@@ -21,7 +21,7 @@ async function stubborn(own: TestPod, part: object = {}): Promise<string> {
   return id
 }
 
-describe.each(['crun-pinned', 'runc'])('StopContainer on %s', (handler) => {
+describe.each(['crun-pinned', 'runc', ...SHIM_HANDLERS])('StopContainer on %s', (handler) => {
   it('sends SIGTERM, waits for the grace period, and kills', async () => {
     const own = await pod(handler)
     const id = await stubborn(own)

@@ -1,9 +1,11 @@
 import { chownSync, mkdirSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { status as grpc } from '@grpc/grpc-js'
-import { describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it } from 'vitest'
 import { containing } from '../../support/cni-plugins/containing.ts'
-import { ownDaemons, sharedDaemon, type TestDaemon } from '../../support/daemon.ts'
+import { CRUN_SHIM_HANDLERS, ownDaemons, sharedDaemon, type TestDaemon } from '../../support/daemon.ts'
+import { DaemonStreams } from '../../support/daemon-streams.ts'
 import { busyboxLayer } from '../../support/images.ts'
 import { processFacts } from '../../support/pod-facts.ts'
 import { TestPod } from '../../support/test-pod.ts'
@@ -11,6 +13,8 @@ import { linuxWith, ownerOf, ROOT, USERNS } from '../../support/user-namespaces.
 
 const daemon = sharedDaemon()
 const start = ownDaemons()
+const streams = new DaemonStreams(daemon)
+afterAll(async () => streams[Symbol.asyncDispose]())
 
 async function podIn(owner: TestDaemon, handler: string): Promise<TestPod> {
   return TestPod.run(owner, handler, owner.pod({ linux: linuxWith(owner) }))
@@ -20,7 +24,7 @@ function upperOf(owner: TestDaemon, id: string): string {
   return join(owner.dir, 'root/containers', id, 'upper')
 }
 
-describe.each(['crun', 'crun-pinned'])('a container in a user namespace on %s', (handler) => {
+describe.each(['crun', 'crun-pinned', ...CRUN_SHIM_HANDLERS])('a container in a user namespace on %s', (handler) => {
   it('is root to itself and nobody in particular to the node', async () => {
     const pod = await podIn(daemon(), handler)
     const id = await pod.start()
@@ -80,6 +84,22 @@ describe.each(['crun', 'crun-pinned'])('a container in a user namespace on %s', 
     expect(await containers.shell(id, 'id -u; cat /proc/self/uid_map | tr -s " "')).toBe('0\n 0 200000 65536')
     expect(await containers.exec(id, ['/bin/sh', '-c', 'kill -9 $$'])).toMatchObject({ exitCode: 137 })
     expect(ownerOf('/dev/null')).toEqual({ uid: 0, gid: 0 })
+  })
+
+  it('is talked to, with and without a terminal, and gets nothing of the node with it', async () => {
+    const pod = await podIn(daemon(), handler)
+    for (const part of [{ stdin: true }, { stdin: true, tty: true }, { tty: true }]) {
+      const id = await pod.start(part)
+      for (const tty of [false, true]) {
+        for (const stdin of [false, true]) {
+          const wanted = { stdin, stdout: true, stderr: false, tty }
+          const command = await streams.exec(id, ['/bin/sh', '-c', 'echo seen; exit 3'], wanted, 'websocket')
+          expect(command.stdout && (await text(command.stdout))).toContain('seen')
+          expect(await command.status).toMatchObject({ details: { causes: [{ message: '3' }] } })
+          expect(ownerOf('/dev/null')).toEqual({ uid: 0, gid: 0 })
+        }
+      }
+    }
   })
 
   it('has capabilities over what is its own, and over nothing else', async () => {

@@ -2,13 +2,13 @@ import { existsSync } from 'node:fs'
 import { status as grpc } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
 import { containing } from '../../support/cni-plugins/containing.ts'
-import { sharedDaemon } from '../../support/daemon.ts'
+import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { eventually } from '../../support/pod-facts.ts'
 import { TestPod } from '../../support/test-pod.ts'
 
 const daemon = sharedDaemon()
 
-describe.each(['crun', 'runc-pinned'])('the containers of a pod on %s', (handler) => {
+describe.each(['crun', 'runc-pinned', ...SHIM_HANDLERS])('the containers of a pod on %s', (handler) => {
   const pod = (): Promise<TestPod> => TestPod.run(daemon(), handler, daemon().pod())
 
   it('end with StopPodSandbox, and no new one is taken then', async () => {

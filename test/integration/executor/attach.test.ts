@@ -64,7 +64,7 @@ function threads(): number {
 }
 
 function tell(container: TestContainer): void {
-  bench.executor.kill(container.process, 'SIGUSR1')
+  void bench.executor.kill(container.record, container.process, 'SIGUSR1')
 }
 
 async function all(stream: Readable | null): Promise<Buffer> {
@@ -148,7 +148,7 @@ describe.each(RUNTIMES)('the output of a container of %s, attached to', (runtime
     tell(container)
     expect(await received).toBe(digestOf(Buffer.from(`${LINE}\n`.repeat(640_000)).subarray(0, 20_971_520)))
     expect(slow.stdout?.readableLength).toBeLessThan(200_000)
-    bench.executor.kill(container.process, 'SIGKILL')
+    await bench.executor.kill(container.record, container.process, 'SIGKILL')
     expect(await slow.ended).toBe(137)
     expect(await digest(slow.stdout)).toMatch(/^2097151[0-9] /)
   })

@@ -98,9 +98,8 @@ export class ExecutorBench implements AsyncDisposable {
 
   static async make(): Promise<ExecutorBench> {
     const dir = await mkdtemp(join(tmpdir(), 'sandboxerd-executor-'))
-    await Promise.all(['exits', 'logs', 'rootfs/bin', 'rootfs/proc', 'rootfs/dev'].map((path) => mkdirs(dir, path)))
-    await copyFile('/bin/busybox', join(dir, 'rootfs/bin/busybox'))
-    await Promise.all(APPLETS.map((name) => symlink('busybox', join(dir, 'rootfs/bin', name))))
+    await Promise.all(['exits', 'logs'].map((path) => mkdirs(dir, path)))
+    await makeRootfs(dir)
     return new ExecutorBench(dir)
   }
 
@@ -122,7 +121,7 @@ export class ExecutorBench implements AsyncDisposable {
       cgroupsPath: `${CGROUP_PARENT}/${id}`,
     })
     this.#records.push(record)
-    await writeFile(join(bundleDir, 'config.json'), JSON.stringify(this.#spec(record, wish)))
+    await writeFile(join(bundleDir, 'config.json'), JSON.stringify(containerSpec(this.dir, record, wish)))
     const logPath = join(this.dir, 'logs', `${id}.log`)
     const io = { terminal: false, stdin: false, stdinOnce: false, logPath, logMaxBytes: 0, ...wish.io }
     return { record, logPath, process: await this.executor.create(record, this.signal, io) }
@@ -189,37 +188,45 @@ export class ExecutorBench implements AsyncDisposable {
     const processes = pidsNaming(this.dir)
     return [...cgroups, ...states, ...processes.map((pid) => `process ${pid}`)]
   }
+}
 
-  #spec(record: ContainerRecord, wish: ContainerWish): object {
-    const namespaces = ['mount', 'uts', 'ipc', 'network', ...(wish.hostPid ? [] : ['pid'])].map((type) => ({ type }))
-    const set = CAPABILITIES
-    return {
-      ociVersion: '1.0.2',
-      process: {
-        terminal: wish.io?.terminal ?? false,
-        user: { uid: 0, gid: 0 },
-        args: wish.args ?? ['sleep', '1000'],
-        env: ['PATH=/bin', 'KIND=test'],
-        cwd: '/',
-        capabilities: { bounding: set, effective: set, permitted: set, inheritable: [], ambient: [] },
-        noNewPrivileges: true,
-        oomScoreAdj: 500,
-        ...wish.process,
-      },
-      root: { path: join(this.dir, 'rootfs'), readonly: true },
-      mounts: [
-        { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
-        { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'mode=755', 'size=65536k'] },
-        { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance'] },
-      ],
-      ...(wish.hooks ? { hooks: wish.hooks } : {}),
-      linux: {
-        namespaces,
-        cgroupsPath: record.cgroupsPath,
-        resources: { devices: [{ allow: true, access: 'rwm' }], ...wish.resources },
-      },
-    }
+/** What a container of busybox is made of. @param dir see {@link makeRootfs}. */
+export function containerSpec(dir: string, record: Pick<ContainerRecord, 'cgroupsPath'>, wish: ContainerWish): object {
+  const namespaces = ['mount', 'uts', 'ipc', 'network', ...(wish.hostPid ? [] : ['pid'])].map((type) => ({ type }))
+  const set = CAPABILITIES
+  return {
+    ociVersion: '1.0.2',
+    process: {
+      terminal: wish.io?.terminal ?? false,
+      user: { uid: 0, gid: 0 },
+      args: wish.args ?? ['sleep', '1000'],
+      env: ['PATH=/bin', 'KIND=test'],
+      cwd: '/',
+      capabilities: { bounding: set, effective: set, permitted: set, inheritable: [], ambient: [] },
+      noNewPrivileges: true,
+      oomScoreAdj: 500,
+      ...wish.process,
+    },
+    root: { path: join(dir, 'rootfs'), readonly: true },
+    mounts: [
+      { destination: '/proc', type: 'proc', source: 'proc', options: ['nosuid', 'noexec', 'nodev'] },
+      { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'mode=755', 'size=65536k'] },
+      { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['nosuid', 'noexec', 'newinstance'] },
+    ],
+    ...(wish.hooks ? { hooks: wish.hooks } : {}),
+    linux: {
+      namespaces,
+      cgroupsPath: record.cgroupsPath,
+      resources: { devices: [{ allow: true, access: 'rwm' }], ...wish.resources },
+    },
   }
+}
+
+/** A root file system with busybox, as `rootfs` of a directory. */
+export async function makeRootfs(dir: string): Promise<void> {
+  await Promise.all(['bin', 'proc', 'dev'].map((path) => mkdirs(dir, join('rootfs', path))))
+  await copyFile('/bin/busybox', join(dir, 'rootfs/bin/busybox'))
+  await Promise.all(APPLETS.map((name) => symlink('busybox', join(dir, 'rootfs/bin', name))))
 }
 
 /** The living processes of which the command line has this text in it. */

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { endsWithin } from '../../../src/executor/container-process.ts'
 import { readCgroupMode } from '../../../src/host/cgroup/cgroup-mode.ts'
 import { cgroupMounts } from '../../../src/host/cgroup/cgroup.ts'
 import { isAlive } from '../../../src/host/process.ts'
@@ -49,7 +50,7 @@ describe.each(RUNTIMES)('a container of %s', (runtime) => {
 
   it('that was given an input waits for it', async () => {
     const container = await bench.started(runtime, { args: ['cat'], io: { stdin: true } })
-    expect(await bench.executor.awaitEnd(container.process, 300, bench.signal)).toBe(false)
+    expect(await endsWithin(container.process, container.process.bootId, 300, bench.signal)).toBe(false)
     expect(existsSync(join(container.record.bundleDir, 'attach'))).toBe(true)
   })
 
@@ -57,13 +58,13 @@ describe.each(RUNTIMES)('a container of %s', (runtime) => {
     const script = 'trap "echo usr" USR1; trap "exit 9" TERM; while :; do sleep 0.05; done'
     const container = await bench.started(runtime, { args: ['sh', '-c', script] })
     await sleep(300)
-    bench.executor.kill(container.process, 'SIGUSR1')
+    await bench.executor.kill(container.record, container.process, 'SIGUSR1')
     await expect.poll(() => logged(container.logPath, 'stdout'), { timeout: 5000 }).toBe('usr\n')
-    bench.executor.kill(container.process, 'SIGTERM')
-    expect(await bench.executor.awaitEnd(container.process, 5000, bench.signal)).toBe(true)
+    await bench.executor.kill(container.record, container.process, 'SIGTERM')
+    expect(await endsWithin(container.process, container.process.bootId, 5000, bench.signal)).toBe(true)
     expect(await bench.exitCode(container)).toBe(9)
     expect(await logged(container.logPath, 'stdout')).toBe('usr\n')
-    bench.executor.kill(container.process, 'SIGTERM')
+    await bench.executor.kill(container.record, container.process, 'SIGTERM')
   })
 
   it('without a pid namespace is killed with all that it started, and nothing else', async () => {
@@ -140,7 +141,7 @@ describe.each(RUNTIMES)('a container of %s', (runtime) => {
       .poll(() => cgroupFile(container, isV2 ? 'memory.events' : 'memory.oom_control'), { timeout: 10_000 })
       .toMatch(/oom_kill [1-9]/)
     await sleep(200)
-    bench.executor.kill(container.process, 'SIGTERM')
+    await bench.executor.kill(container.record, container.process, 'SIGTERM')
     const exit = await bench.executor.wait(container.record, container.process, bench.signal)
     expect(exit.code).toBe(0)
     expect(await bench.executor.oomKilled(container.record, exit)).toBe(false)
@@ -150,8 +151,8 @@ describe.each(RUNTIMES)('a container of %s', (runtime) => {
     const container = await bench.started(runtime)
     const end = bench.executor.wait(container.record, container.process, bench.signal)
     process.kill(await bench.monitor(container), 'SIGKILL')
-    expect(await bench.executor.awaitEnd(container.process, 1500, bench.signal)).toBe(false)
-    bench.executor.kill(container.process, 'SIGKILL')
+    expect(await endsWithin(container.process, container.process.bootId, 1500, bench.signal)).toBe(false)
+    await bench.executor.kill(container.record, container.process, 'SIGKILL')
     const killedAt = performance.now()
     expect(await end).toMatchObject({ code: 255, reason: 'Unknown' })
     expect(performance.now() - killedAt).toBeLessThan(5000)
@@ -196,8 +197,8 @@ describe.each(RUNTIMES)('a container of %s', (runtime) => {
     const [imageDir, workDir] = [join(bench.dir, 'checkpoint'), join(bench.dir, 'work')]
     const request = { imageDir, workDir, timeoutMs: 20_000 }
     const attempt = async (): Promise<void> => {
-      await bench.executor.checkCheckpoints(runtime, 'checkpoint', bench.signal)
-      await bench.executor.checkpoint(container.record, request, bench.signal)
+      await bench.executor.checkpoints.check(runtime, 'checkpoint', bench.signal)
+      await bench.executor.checkpoints.save(container.record, request, bench.signal)
     }
     const [outcome] = await Promise.allSettled([attempt()])
     // Debian's crun is built without criu, and not every kernel suits criu.
@@ -213,18 +214,20 @@ describe.each(RUNTIMES)('a container of %s', (runtime) => {
     const ticks = (): string =>
       readFileSync(`/proc/${container.process.pid}/stat`, 'utf8').split(' ').slice(13, 15).join()
     await expect.poll(ticks).not.toBe(ticks())
-    await executor.freeze(container.record, signal)
+    await executor.checkpoints.freeze(container.record, signal)
     const before = ticks()
-    await executor.freeze(container.record, signal)
+    await executor.checkpoints.freeze(container.record, signal)
     await sleep(100)
     expect(ticks()).toBe(before)
-    await executor.thaw(container.record)
-    await executor.thaw(container.record)
+    await executor.checkpoints.thaw(container.record)
+    await executor.checkpoints.thaw(container.record)
     await expect.poll(ticks).not.toBe(before)
-    await executor.freeze(container.record, signal)
+    await executor.checkpoints.freeze(container.record, signal)
     await executor.delete(container.record, signal)
     expect(isAlive(container.process, bench.bootId)).toBe(false)
-    await expect(executor.freeze(container.record, signal)).rejects.toMatchObject({ code: 'FailedPrecondition' })
-    await executor.thaw(container.record)
+    await expect(executor.checkpoints.freeze(container.record, signal)).rejects.toMatchObject({
+      code: 'FailedPrecondition',
+    })
+    await executor.checkpoints.thaw(container.record)
   })
 })

@@ -95,7 +95,7 @@ describe.each(RUNTIMES)('the log of a container of %s', (runtime) => {
       await expect.poll(async () => (await stat(io.logPath)).size, { timeout: 5000 }).toBe(65_536)
       const again = async (): Promise<string> => {
         await truncate(io.logPath)
-        bench.executor.kill(container.process, 'SIGUSR1')
+        await bench.executor.kill(container.record, container.process, 'SIGUSR1')
         await sleep(100)
         return logged(io.logPath, 'stdout')
       }

@@ -33,6 +33,7 @@ beforeEach(() => {
     {
       source,
       reader,
+      told: { of: async () => new Map() },
       readNetDev: async (netns) => await kernel.readInNetns({ netns, path: '/proc/thread-self/net/dev' }),
       run,
       logger: pino({ level: 'silent' }),

@@ -14,6 +14,8 @@ function problems(toml: string, ...overrides: string[]): readonly string[] {
   return []
 }
 
+const noShim = { runtimeType: '', runtimeConfig: '' }
+
 describe('parseConfig: defaults', () => {
   it('needs no key', () => {
     expect(parseConfig('', 'test.toml')).toEqual({
@@ -24,7 +26,16 @@ describe('parseConfig: defaults', () => {
       defaultRuntimeHandler: 'crun',
       log: { level: 'info', format: 'json' },
       cri: { socket: '/run/sandboxerd/cri.sock', mode: 0o660, group: '' },
-      sandboxer: { socket: '/run/sandboxerd/sandboxer.sock', mode: 0o660, group: '' },
+      sandboxer: {
+        socket: '/run/sandboxerd/sandboxer.sock',
+        mode: 0o660,
+        group: '',
+        runtimeHandler: '',
+        frontEndRoot: '',
+        frontEndState: '',
+        eventsAddress: '',
+        createdTtlMs: 600_000,
+      },
       streaming: {
         address: '127.0.0.1',
         port: 0,
@@ -38,10 +49,16 @@ describe('parseConfig: defaults', () => {
         maxPending: 1000,
       },
       runtimes: {
-        crun: { runtime: '/usr/bin/crun', runtimeRoot: '/run/sandboxerd/runtime/crun', sandboxer: 'shim' },
-        runc: { runtime: '/usr/sbin/runc', runtimeRoot: '/run/sandboxerd/runtime/runc', sandboxer: 'shim' },
-        pinned: { runtime: '/usr/bin/crun', runtimeRoot: '/run/sandboxerd/runtime/pinned', sandboxer: 'pinned' },
+        crun: { ...noShim, runtime: '/usr/bin/crun', runtimeRoot: '/run/sandboxerd/runtime/crun', sandboxer: 'shim' },
+        runc: { ...noShim, runtime: '/usr/sbin/runc', runtimeRoot: '/run/sandboxerd/runtime/runc', sandboxer: 'shim' },
+        pinned: {
+          ...noShim,
+          runtime: '/usr/bin/crun',
+          runtimeRoot: '/run/sandboxerd/runtime/pinned',
+          sandboxer: 'pinned',
+        },
       },
+      shims: { warm: 1 },
       sandboxers: {},
       cgroup: { driver: 'cgroupfs' },
       cni: {
@@ -141,17 +158,46 @@ describe('parseConfig: values', () => {
     expect(cni.reloadIntervalMs).toBe(250)
   })
 
+  it('has the shim of a runtime_type run the pods, unless the handler says who does', () => {
+    const toml = `
+      default_runtime_handler = "shim"
+      [runtimes.shim]
+      runtime = "/usr/bin/crun"
+      runtime_type = "io.containerd.runc.v2"
+      [runtimes.kata]
+      runtime_type = "/opt/kata/bin/containerd-shim-kata-v2"
+      runtime_config = "/etc/kata.toml"
+      [runtimes.far]
+      runtime_type = "io.containerd.kata.v2"
+      sandboxer = "far"
+      [sandboxers.far]
+      address = "/far"`
+    const { shim, kata, far } = parseConfig(toml, 'test.toml').runtimes
+    expect(shim).toMatchObject({ sandboxer: 'shim-v2', runtimeType: 'io.containerd.runc.v2', runtimeConfig: '' })
+    expect(kata).toMatchObject({ sandboxer: 'shim-v2', runtime: '', runtimeConfig: '/etc/kata.toml' })
+    expect(far).toMatchObject({ sandboxer: 'far', runtimeType: 'io.containerd.kata.v2' })
+  })
+
   it('lets several handlers share a remote sandboxer, which needs no OCI runtime here', () => {
     const toml = `
       default_runtime_handler = "kata"
       [sandboxers.kuasar]
       address = "/run/kuasar.sock"
+      [sandboxers.other]
+      address = "/run/other.sock"
+      network_first = false
+      unreachable_grace = 0.5
       [runtimes.kata]
       sandboxer = "kuasar"
       [runtimes.kata-qemu]
       sandboxer = "kuasar"`
     const config = parseConfig(toml, 'test.toml')
-    expect(config.sandboxers['kuasar']).toEqual({ address: 'unix:///run/kuasar.sock' })
+    expect(config.sandboxers['kuasar']).toEqual({
+      address: 'unix:///run/kuasar.sock',
+      networkFirst: true,
+      unreachableGraceMs: 30_000,
+    })
+    expect(config.sandboxers['other']).toMatchObject({ networkFirst: false, unreachableGraceMs: 500 })
     expect(config.runtimes['kata-qemu']).toMatchObject({ sandboxer: 'kuasar', runtime: '' })
   })
 })
@@ -230,7 +276,7 @@ describe('parseConfig: problems of single keys', () => {
       'log.level: must be one of trace, debug, info, warn, error',
       'root: must be an absolute path',
       'runtimes.crun.runtime: must be an absolute path',
-      'runtimes.kata.sandboxer: handler "kata" names the sandboxer "kuasar", which is not one of: shim, pinned',
+      'runtimes.kata.sandboxer: handler "kata" names the sandboxer "kuasar", which is not one of: shim, pinned, shim-v2',
       'timeouts.cni: must be a number, not a string',
     ])
     expect(() => parseConfig(toml, 'test.toml')).toThrow(/^read the configuration test\.toml: .*; .*; /)
@@ -266,9 +312,32 @@ describe('parseConfig: problems between keys', () => {
     ],
     ['[runtimes.crun]', 'runtimes.crun.runtime: must be an absolute path: the sandboxer shim needs an OCI runtime'],
     [
+      '[runtimes.crun]\nruntime = "/a"\nsandboxer = "shim-v2"',
+      'runtimes.crun.runtime_type: must be given: the sandboxer shim-v2 needs a shim',
+    ],
+    [
+      '[runtimes.crun]\nruntime = "/a"\nsandboxer = "pinned"\nruntime_type = "io.containerd.runc.v2"',
+      'runtimes.crun.runtime_type: must be empty: the sandboxer pinned runs no containerd shims',
+    ],
+    [
+      '[runtimes.crun]\nruntime_type = "io.containerd.runc.v2"',
+      'runtimes.crun.runtime: must be an absolute path: the sandboxer shim-v2 needs an OCI runtime',
+    ],
+    [
+      '[runtimes.crun]\nruntime = "/a"\nruntime_type = "io.containerd.runc.v2"\nruntime_config = "/c"',
+      'runtimes.crun.runtime_config: is only for a runtime_type other than that of runc',
+    ],
+    [
+      '[runtimes.crun]\nruntime = "/a"\nruntime_type = "runc"',
+      'runtimes.crun.runtime_type: must be as io.containerd.runc.v2, or an absolute path',
+    ],
+    [
       '[runtimes.crun]\nruntime = "/a"\nruntime_root = "/r"\n[runtimes.b]\nruntime = "/b"\nruntime_root = "/r"',
       'runtimes.b.runtime_root: must not be shared with the handler "crun"',
     ],
+    ['[sandboxer]\nruntime_handler = "kata"', 'sandboxer.runtime_handler: "kata" is not one of [runtimes]: crun, '],
+    ['[sandboxer]\nfront_end_root = "/a"', 'sandboxer.front_end_state: must be given with front_end_root'],
+    ['[sandboxer]\nfront_end_state = "/a"', 'sandboxer.front_end_root: must be given with front_end_state'],
   ])('%j → %s', (toml, problem) => {
     expect(problems(toml)).toEqual([expect.stringContaining(problem)])
   })

@@ -28,7 +28,7 @@ function stages() {
   const made = new CheckpointStages(
     { root },
     {
-      executor: { thaw: async ({ id }) => void thawed.push(id) },
+      processes: { thaw: async ({ id }) => void thawed.push(id) },
       executed: {
         parse: (given) => {
           const found = given as ContainerRecord

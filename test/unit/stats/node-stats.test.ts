@@ -2,7 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { CodedError } from '../../../src/core/errors.ts'
+import { loadShimApi } from '../../../src/grpc/load.ts'
 import { NodeStats } from '../../../src/stats/node-stats.ts'
+import { ToldReadings } from '../../../src/stats/told-readings.ts'
 import {
   cgroupReading,
   containerTarget,
@@ -30,6 +32,7 @@ function open(minIntervalMs = 60_000): NodeStats {
     {
       source,
       reader,
+      told: new ToldReadings({ messages: loadShimApi, logger: pino({ level: 'silent' }) }),
       logger: pino({ level: 'silent' }),
       readNetDev: async (path) => {
         askedNetns.push(path)
@@ -184,5 +187,67 @@ describe('NodeStats.container and sandbox', () => {
       throw new CodedError('DeadlineExceeded', 'stuck')
     }
     await expect(stats.sandboxes({}, never)).rejects.toMatchObject({ code: 'DeadlineExceeded' })
+  })
+})
+
+describe('NodeStats of what has no cgroup on this node', () => {
+  const { io } = loadShimApi()
+  const told = (total: number, usage: number) => ({
+    typeUrl: 'io.containerd.cgroups.v1.Metrics',
+    value: io.containerd.cgroups.v1.Metrics.serialize({
+      cpu: { usage: { total } },
+      memory: { usage: { usage, limit: '9223372036854771712' }, total_inactive_file: 10, total_rss: 5 },
+      pids: { current: 3 },
+    }),
+  })
+
+  it('is what whoever runs it tells, and nothing that is not told', async () => {
+    source.sandboxTargets = [sandboxTarget('a', { cgroupPath: '' })]
+    source.containerTargets = [containerTarget('c1', { askMetrics: async () => told(77, 100) })]
+    const [container] = await open().containers({}, never)
+    expect(container?.cgroup).toMatchObject({
+      cpu: { usageNs: 77 },
+      memory: { usageBytes: 100, workingSetBytes: 90, limitBytes: null, rssBytes: 5, swap: null },
+      processCount: 3,
+      io: null,
+      detail: null,
+    })
+    const [pod] = await open().sandboxes({}, never)
+    expect(pod).toMatchObject({ cpu: { usageNs: 77 }, memory: { usageBytes: 100 }, processCount: 3 })
+  })
+
+  it('is that of the whole pod where the controller tells it, and the pod has no cgroup here', async () => {
+    source.sandboxTargets = [sandboxTarget('a', { cgroupPath: '', askMetrics: async () => told(1000, 4096) })]
+    source.containerTargets = [containerTarget('c1', { askMetrics: async () => told(77, 100) })]
+    const [pod] = await open().sandboxes({}, never)
+    expect(pod).toMatchObject({ cpu: { usageNs: 1000 }, memory: { usageBytes: 4096 } })
+  })
+
+  it('is not asked for where there is a cgroup', async () => {
+    addPod()
+    source.containerTargets = [containerTarget('c1', { askMetrics: () => Promise.reject(new Error('asked')) })]
+    const [container] = await open().containers({}, never)
+    expect(container?.cgroup?.cpu?.usageNs).toBe(1000)
+  })
+
+  it('is left out while nobody answers, and then for nobody else is waited', async () => {
+    let asked = 0
+    const silent = (signal: AbortSignal): Promise<never> => {
+      asked++
+      return new Promise((_, reject) => {
+        signal.addEventListener('abort', () => reject(new Error('aborted')))
+      })
+    }
+    source.containerTargets = [
+      containerTarget('c1', { askMetrics: silent }),
+      containerTarget('c2', { askMetrics: async () => null }),
+      containerTarget('c3', { askMetrics: async () => ({ typeUrl: 'some.Other', value: Buffer.of(1) }) }),
+      containerTarget('c4', { askMetrics: async () => told(5, 5) }),
+    ]
+    const stats = open(0)
+    const ids = async (): Promise<unknown> => (await stats.containers({}, never)).map(({ target }) => target.id)
+    expect(await ids()).toEqual([idOf('c4')])
+    expect(await ids()).toEqual([idOf('c4')])
+    expect(asked).toBe(1)
   })
 })

@@ -7,15 +7,20 @@ import {
   status,
 } from '@grpc/grpc-js'
 import { abortReason } from '../core/deadline.ts'
-import { CodedError, type ErrorCode } from '../core/errors.ts'
+import { CodedError } from '../core/errors.ts'
+import { errorCodeOfStatus } from '../core/status-codes.ts'
 import type { ControllerClient } from '../generated/containerd/services/sandbox/v1/Controller.ts'
 import type { ControllerCreateRequest } from '../generated/containerd/services/sandbox/v1/ControllerCreateRequest.ts'
+import type { ControllerMetricsResponse__Output } from '../generated/containerd/services/sandbox/v1/ControllerMetricsResponse.ts'
+import type { ControllerPlatformResponse__Output } from '../generated/containerd/services/sandbox/v1/ControllerPlatformResponse.ts'
 import type { ControllerStartResponse__Output } from '../generated/containerd/services/sandbox/v1/ControllerStartResponse.ts'
 import type { ControllerStatusResponse__Output } from '../generated/containerd/services/sandbox/v1/ControllerStatusResponse.ts'
 import type { ControllerWaitResponse__Output } from '../generated/containerd/services/sandbox/v1/ControllerWaitResponse.ts'
+import type { Sandbox } from '../generated/containerd/types/Sandbox.ts'
 
 /** The limits of one call. No call is made without them. */
 export interface RemoteCall {
+  /** 0 is none: only for `wait`. */
   readonly timeoutMs: number
   readonly signal: AbortSignal
 }
@@ -34,6 +39,16 @@ export interface SandboxerClient {
   wait(id: string, call: RemoteCall): Promise<ControllerWaitResponse__Output>
   status(id: string, verbose: boolean, call: RemoteCall): Promise<ControllerStatusResponse__Output>
   shutdown(id: string, call: RemoteCall): Promise<void>
+  platform(id: string, call: RemoteCall): Promise<ControllerPlatformResponse__Output>
+  metrics(id: string, call: RemoteCall): Promise<ControllerMetricsResponse__Output>
+  /** @param sandbox with `runtime`: a server written in Go may crash without. */
+  update(sandbox: NamedSandbox, fields: readonly string[], call: RemoteCall): Promise<void>
+}
+
+/** A sandbox in an Update, with what nobody may leave out. */
+export type NamedSandbox = Omit<Sandbox, 'sandboxer'> & {
+  readonly sandbox_id: string
+  readonly runtime: { readonly name: string }
 }
 
 /** Makes the generated client of the service; see `loadSandboxApi`. */
@@ -48,29 +63,18 @@ const MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 const CHANNEL_OPTIONS = {
   'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-  // As containerd's: a sandboxer that was restarted is found again soon.
-  'grpc.initial_reconnect_backoff_ms': 200,
-  'grpc.max_reconnect_backoff_ms': 3000,
+  // A sandboxer that was restarted is found again at once: to look for a socket on this node costs nothing.
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 500,
   // A connection of its own, see #polls.
   'grpc.use_local_subchannel_pool': 1,
 }
 
-/** What a Go server such as containerd wants in every call; others ignore it. */
-const NAMESPACE = ['containerd-namespace', 'k8s.io'] as const
+/** What gRPC says when the deadline of a call is over; a peer may have had less patience than that, and says so itself. */
+const OUR_DEADLINE = /^Deadline exceeded|^$/
 
-const CODE_OF: Partial<Record<status, ErrorCode>> = {
-  [status.CANCELLED]: 'Canceled',
-  [status.INVALID_ARGUMENT]: 'InvalidArgument',
-  [status.DEADLINE_EXCEEDED]: 'DeadlineExceeded',
-  [status.NOT_FOUND]: 'NotFound',
-  [status.ALREADY_EXISTS]: 'AlreadyExists',
-  [status.RESOURCE_EXHAUSTED]: 'ResourceExhausted',
-  [status.FAILED_PRECONDITION]: 'FailedPrecondition',
-  [status.ABORTED]: 'Aborted',
-  [status.UNIMPLEMENTED]: 'Unimplemented',
-  [status.UNAVAILABLE]: 'Unavailable',
-  [status.DATA_LOSS]: 'DataLoss',
-}
+/** What a Go server such as containerd wants in every call; others ignore it. */
+const NAMESPACE_HEADER = 'containerd-namespace'
 
 type Send<A> = (metadata: Metadata, options: CallOptions, done: requestCallback<A>) => ClientUnaryCall
 
@@ -81,16 +85,21 @@ export class GrpcSandboxerClient implements SandboxerClient, Disposable {
   /** Long polls have their own connection: where a server bounds the streams of one, they must not use them all up. */
   readonly #polls: ControllerClient
   readonly #metadata = new Metadata()
+  readonly #underWay = new Set<ClientUnaryCall>()
+  #closed = false
 
-  /** @param options.address `unix:///path` */
+  /**
+   * @param options.address `unix:///path`
+   * @param options.namespace of containerd; `k8s.io` by default.
+   */
   constructor(
-    options: { readonly name: string; readonly address: string },
+    options: { readonly name: string; readonly address: string; readonly namespace?: string },
     deps: { readonly Controller: ControllerConstructor },
   ) {
     this.#name = options.name
     this.#calls = new deps.Controller(options.address, credentials.createInsecure(), CHANNEL_OPTIONS)
     this.#polls = new deps.Controller(options.address, credentials.createInsecure(), CHANNEL_OPTIONS)
-    this.#metadata.set(...NAMESPACE)
+    this.#metadata.set(NAMESPACE_HEADER, options.namespace ?? 'k8s.io')
   }
 
   async create(request: Omit<ControllerCreateRequest, 'sandboxer'> & { sandbox_id: string }, call: RemoteCall) {
@@ -120,7 +129,24 @@ export class GrpcSandboxerClient implements SandboxerClient, Disposable {
     await this.#unary('shut down', id, call, (...rest) => this.#calls.shutdown(this.#request(id), ...rest))
   }
 
+  async platform(id: string, call: RemoteCall): Promise<ControllerPlatformResponse__Output> {
+    return this.#unary('read the platform of', id, call, (...rest) => this.#calls.platform(this.#request(id), ...rest))
+  }
+
+  async metrics(id: string, call: RemoteCall): Promise<ControllerMetricsResponse__Output> {
+    return this.#unary('read the metrics of', id, call, (...rest) => this.#calls.metrics(this.#request(id), ...rest))
+  }
+
+  async update(sandbox: NamedSandbox, fields: readonly string[], call: RemoteCall): Promise<void> {
+    const id = sandbox.sandbox_id
+    const request = { ...this.#request(id), sandbox: { ...sandbox, sandboxer: this.#name }, fields: [...fields] }
+    await this.#unary('update', id, call, (...rest) => this.#calls.update(request, ...rest))
+  }
+
+  /** Calls that are under way fail with `Canceled`. */
   [Symbol.dispose](): void {
+    this.#closed = true
+    for (const call of this.#underWay) call.cancel()
     this.#calls.close()
     this.#polls.close()
   }
@@ -132,19 +158,26 @@ export class GrpcSandboxerClient implements SandboxerClient, Disposable {
   async #unary<A>(verb: string, id: string, { timeoutMs, signal }: RemoteCall, send: Send<A>): Promise<A> {
     signal.throwIfAborted()
     const what = `sandboxer ${this.#name}: ${verb} sandbox ${id}`
+    if (this.#closed) throw new CodedError('Canceled', `${what}: the connection to it is closed`)
     return new Promise<A>((resolve, reject) => {
-      const call = send(this.#metadata, { deadline: Date.now() + timeoutMs }, (error, answer) => {
-        signal.removeEventListener('abort', onAbort)
-        if (answer !== undefined && !error) resolve(answer)
-        else if (signal.aborted) reject(abortReason(signal))
-        else if (error?.code === status.DEADLINE_EXCEEDED) {
-          reject(new CodedError('DeadlineExceeded', `${what}: no answer after ${timeoutMs} ms`, { cause: error }))
-        } else {
-          const name = status[error?.code ?? status.UNKNOWN]
-          const code = CODE_OF[error?.code ?? status.UNKNOWN] ?? 'Internal'
-          reject(new CodedError(code, `${what}: ${error?.details || 'no answer'} (${name})`))
-        }
-      })
+      const call = send(
+        this.#metadata,
+        timeoutMs === 0 ? {} : { deadline: Date.now() + timeoutMs },
+        (error, answer) => {
+          signal.removeEventListener('abort', onAbort)
+          this.#underWay.delete(call)
+          if (answer !== undefined && !error) resolve(answer)
+          else if (signal.aborted) reject(abortReason(signal))
+          else if (error?.code === status.DEADLINE_EXCEEDED && OUR_DEADLINE.test(error.details)) {
+            reject(new CodedError('DeadlineExceeded', `${what}: no answer after ${timeoutMs} ms`, { cause: error }))
+          } else {
+            const name = status[error?.code ?? status.UNKNOWN]
+            const code = errorCodeOfStatus(error?.code ?? status.UNKNOWN)
+            reject(new CodedError(code, `${what}: ${error?.details || 'no answer'} (${name})`))
+          }
+        },
+      )
+      this.#underWay.add(call)
       const onAbort = (): void => call.cancel()
       signal.addEventListener('abort', onAbort, { once: true })
     })

@@ -2,7 +2,7 @@ import { lstat } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { deadline } from '../core/deadline.ts'
 import { CodedError, errnoOf } from '../core/errors.ts'
-import { removeFile } from '../host/files.ts'
+import { removeFile } from './files.ts'
 
 const PROBE_TIMEOUT_MS = 1000
 

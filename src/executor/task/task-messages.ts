@@ -1,0 +1,44 @@
+import { fromTimestamp } from '../../client/timestamp.ts'
+import { nowNs } from '../../core/now.ts'
+import type { Options__Output } from '../../generated/containerd/runc/v1/Options.ts'
+import type { Timestamp__Output } from '../../generated/google/protobuf/Timestamp.ts'
+import type { loadShimApi } from '../../grpc/load.ts'
+import type { ExitStatus, TaskRecord } from '../types.ts'
+
+/** How containerd and its shims name what is JSON in an Any. */
+export const PROCESS_TYPE = 'types.containerd.io/opencontainers/runtime-spec/1/Process'
+export const RESOURCES_TYPE = 'types.containerd.io/opencontainers/runtime-spec/1/LinuxResources'
+
+export const SIGKILL = 9
+
+const RUNC_OPTIONS = 'containerd.runc.v1.Options'
+
+/** An exit as a Task service has seen it. */
+export function observedExit(end: {
+  readonly exit_status: number
+  readonly exited_at: Timestamp__Output | null
+}): ExitStatus {
+  const atNs = fromTimestamp(end.exited_at)
+  // Go servers send a large number for a status that they do not know.
+  if (end.exit_status > 255) return unknownExit(atNs)
+  return { code: end.exit_status, atNs: atNs ?? nowNs(), reason: 'Exited' }
+}
+
+/** Stands in for an exit status that nobody can tell any more. */
+export function unknownExit(atNs: bigint = nowNs()): ExitStatus {
+  return { code: 255, atNs, reason: 'Unknown' }
+}
+
+/** What a shim of runc is told of its runtime; null for other shims, and when it is told nothing. */
+export function runcOptionsIn(
+  options: TaskRecord['options'],
+  { containerd }: Pick<ReturnType<typeof loadShimApi>, 'containerd'>,
+): Options__Output | null {
+  if (!options?.typeUrl.endsWith(RUNC_OPTIONS)) return null
+  return containerd.runc.v1.Options.deserialize(Buffer.from(options.value, 'base64'))
+}
+
+/** The options of a record as a Create call has them. */
+export function optionsOf({ options }: TaskRecord): { readonly type_url: string; readonly value: Buffer } | null {
+  return options && { type_url: options.typeUrl, value: Buffer.from(options.value, 'base64') }
+}
