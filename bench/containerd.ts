@@ -10,26 +10,42 @@ import { type Server, serve } from './server.ts'
 const PAUSE_IMAGE = 'localhost/bench/pause:1'
 const START_MS = 30_000
 
-/** Starts a containerd with everything of its own in the directory of the bench, and the same pause program as we have. */
+/** Where a containerd has what it owns. */
+export function containerdDir(machine: Machine, network: BridgeNetwork): string {
+  return join(machine.dir, `containerd-${network.name}`)
+}
+
+/**
+ * Starts a containerd with everything of its own in the directory of the bench, and the same pause program as we have.
+ * @param sandboxer the socket of one that it is to have besides its own, as the subject `sandboxer`.
+ */
 export async function startContainerd(
   options: BenchOptions,
   machine: Machine,
   network: BridgeNetwork,
+  sandboxer = '',
 ): Promise<Server> {
-  const dir = join(machine.dir, `containerd-${network.name}`)
+  const dir = containerdDir(machine, network)
   const socket = join(dir, 'containerd.sock')
   const confDir = join(dir, 'net.d')
   writeNetwork(confDir, network)
   mkdirSync(join(dir, 'opt'), { recursive: true })
   const config = join(dir, 'config.toml')
-  writeFileSync(config, configToml(dir, socket, confDir, options))
+  writeFileSync(
+    config,
+    configToml(dir, socket, confDir, options) + (sandboxer === '' ? '' : sandboxerToml(dir, sandboxer, options)),
+  )
   // Its shim and ctr are those that came with it.
   const bin = dirname(options.containerd)
   const path = `${bin}:${process.env['PATH'] ?? ''}`
   const ctr = existsSync(join(bin, 'ctr')) ? join(bin, 'ctr') : 'ctr'
   const daemon = new Daemon({ file: options.containerd, args: ['-c', config], logFile: join(dir, 'log'), path })
   await importPause(daemon, ctr, socket, dir, options.pause)
-  return serve('containerd', daemon, socket, machine, [{ name: 'containerd', handler: 'oci', pidPerContainer: false }])
+  const remote = { name: 'containerd + sandboxerd', handler: 'remote', pidPerContainer: false }
+  return serve('containerd', daemon, socket, machine, [
+    { name: 'containerd', handler: 'oci', pidPerContainer: false },
+    ...(sandboxer === '' ? [] : [remote]),
+  ])
 }
 
 /** Older ones look for the pause image when they start, so that it has to be there by then. */
@@ -80,11 +96,25 @@ conf_dir = ${quoted(confDir)}
 [plugins."io.containerd.grpc.v1.cri".containerd]
 default_runtime_name = "oci"
 snapshotter = "overlayfs"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.oci]
+${runtimeToml('oci', dir, options)}`
+}
+
+function sandboxerToml(dir: string, socket: string, options: BenchOptions): string {
+  return `${runtimeToml('remote', dir, options, 'sandboxer = "sandboxerd"')}
+[proxy_plugins.sandboxerd]
+type = "sandbox"
+address = ${JSON.stringify(socket)}
+`
+}
+
+function runtimeToml(name: string, dir: string, options: BenchOptions, more = ''): string {
+  const table = `plugins."io.containerd.grpc.v1.cri".containerd.runtimes.${name}`
+  return `[${table}]
 runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.oci.options]
-BinaryName = ${quoted(options.containerdRuntime)}
-Root = ${quoted(join(dir, 'runtime'))}
+${more}
+[${table}.options]
+BinaryName = ${JSON.stringify(options.containerdRuntime)}
+Root = ${JSON.stringify(join(dir, 'runtime'))}
 SystemdCgroup = false
 `
 }

@@ -145,13 +145,14 @@ async function oneContainer(calls: Calls, times: ContainerTimes): Promise<void> 
   times.down.push(removed - before)
 }
 
-async function measureCycles(workload: Workload, hostNetwork: boolean, cycles: number): Promise<Cycles> {
+/** Whole pods with a container each, eight at a time. */
+export async function measureCycles(workload: Workload, hostNetwork: boolean, cycles: number): Promise<Cycles> {
   const concurrency = 8
   const { subject } = workload
   let next = 0
   const worker = async (): Promise<void> => {
     for (let number = next++; number < cycles; number = next++) {
-      const name = `cycle-${workload.name}-${hostNetwork ? 'h' : 'b'}-${number}`
+      const name = `cycle-${workload.name.replaceAll(/\W+/g, '-')}-${hostNetwork ? 'h' : 'b'}-${number}`
       const pod = await subject.up(name, hostNetwork)
       const id = await workload.create(pod, name, hostNetwork)
       await workload.start(id)

@@ -14,6 +14,8 @@ import { findOnPath, procNumber } from './process.ts'
 import { measureReads, type Reads } from './reads.ts'
 import { measureRecovery, type Recovery } from './recovery.ts'
 import * as report from './report.ts'
+import { measureSandboxer, type SandboxerResults } from './sandboxer.ts'
+import { sandboxerTables, sandboxerVerdicts } from './sandboxer-report.ts'
 import { startSandboxerd } from './sandboxerd.ts'
 import { measureStreaming, type StreamingResults } from './streaming.ts'
 import { streamingTables, streamingVerdicts } from './streaming-report.ts'
@@ -34,6 +36,7 @@ interface Results {
   readonly recovery: Recovery[]
   readonly containers: ContainerResults[]
   readonly streaming: StreamingResults[]
+  readonly sandboxer: SandboxerResults[]
 }
 
 /** Those that are compared, with daemons of their own, on one kind of bridge. */
@@ -177,12 +180,20 @@ async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> 
     recovery: [],
     containers: [],
     streaming: [],
+    sandboxer: [],
   }
   show(results.machine.join('\n'))
   {
     await using machine = new Machine()
     const plain = options.networks.filter((network) => network !== 'masq')
-    if (plain.length > 0) {
+    if (options.sandboxer) {
+      await using registry = await startRegistry()
+      machine.allowRegistry(registry.address)
+      const { ref } = await pushImage(registry, { name: 'bench/busybox' })
+      const measured = await measureSandboxer(ref, options, machine, signal)
+      results.sandboxer.push(measured)
+      show(sandboxerTables(measured))
+    } else if (plain.length > 0) {
       await using rig = await Rig.start(options, machine, false)
       if (options.pods) {
         for (const network of plain) await measureLoads(rig, network, options, results, signal)
@@ -201,6 +212,7 @@ async function bench(options: BenchOptions, signal: AbortSignal): Promise<void> 
     ...results.reads.flatMap(report.readVerdicts),
     ...results.containers.flatMap(containerVerdicts),
     ...results.streaming.flatMap(streamingVerdicts),
+    ...results.sandboxer.flatMap(sandboxerVerdicts),
   ]
   show(report.verdictTable(verdicts))
   if (options.jsonFile !== '') writeFileSync(options.jsonFile, toJson({ ...results, verdicts }))

@@ -17,12 +17,14 @@ export interface BenchOptions {
   /** Whether to measure sessions, too, and how much goes through each way in one of them. */
   readonly streaming: boolean
   readonly streamedMib: number
+  /** Whether to measure pods through the sandboxer API; nothing else is measured then. */
+  readonly sandboxer: boolean
   /** Whether to measure pods alone, too. */
   readonly pods: boolean
   readonly jsonFile: string
   /** An empty text leaves containerd out. */
   readonly containerd: string
-  /** The OCI runtime of containerd's pods, if not the one of all others. */
+  /** The OCI runtime of containerd's pods, if not the one of all others; an empty text leaves it to containerd. */
   readonly containerdRuntime: string
   /** Another build of the daemon to compare with: its main.js, or an empty text. */
   readonly other: string
@@ -49,12 +51,14 @@ how long each took and how they compare.
   --no-streaming       leave out exec and port-forward
   --mib N              how much goes through each way             default: 256
   --only-streaming     leave out everything else
+  --only-sandboxer     pods through the sandboxer API: behind containerd, and behind another sandboxerd
   --quick              --network bridge,host --concurrency 1 --killed-with none --no-reads --no-containers --no-streaming
   --json FILE          write all numbers there, too
 
 In the environment:
   BENCH_CONTAINERD=PATH          the containerd to compare with, "none" for none; default: the one on PATH, if any
-  BENCH_CONTAINERD_RUNTIME=PATH  its OCI runtime, where it does not get on with that of the others
+  BENCH_CONTAINERD_RUNTIME=PATH  its OCI runtime, where it does not get on with that of the others; with --only-sandboxer
+                                 its own default, runc
   BENCH_OTHER=DIR/dist/main.js   another build of sandboxerd to compare with
   BENCH_RUNTIME=/usr/bin/crun  BENCH_CONMON=/usr/bin/conmon  BENCH_PAUSE=/usr/bin/catatonit  BENCH_PLUGINS=/usr/lib/cni
   BENCH_NODE_ARGS                arguments of node for the daemon, such as "--cpu-prof --cpu-prof-dir=/tmp/prof"`
@@ -79,6 +83,7 @@ export function parseOptions(
       'only-containers': { type: 'boolean', default: false },
       'no-streaming': { type: 'boolean', default: false },
       'only-streaming': { type: 'boolean', default: false },
+      'only-sandboxer': { type: 'boolean', default: false },
       mib: { type: 'string', default: '256' },
       cycles: { type: 'string', default: '80' },
       quick: { type: 'boolean', default: false },
@@ -90,20 +95,24 @@ export function parseOptions(
   const killedWith = values['killed-with'] ?? (values.quick ? 'none' : '20,200')
   const containerd = env['BENCH_CONTAINERD'] ?? findOnPath('containerd')
   const runtime = env['BENCH_RUNTIME'] ?? '/usr/bin/crun'
+  const sandboxer = values['only-sandboxer']
   return {
     networks: (values.network ?? (values.quick ? 'bridge,host' : NETWORKS.join(','))).split(',').map(networkMode),
     concurrencies: numbers(values.concurrency ?? (values.quick ? '1' : '1,8,32'), 'concurrency'),
     rounds: numbers(values.rounds, 'rounds')[0] ?? 1,
     killedWith: killedWith === 'none' ? [] : numbers(killedWith, 'killed-with').sort((a, b) => a - b),
     reads: !values['no-reads'] && !values.quick,
-    containers: values['only-containers'] || !(values['no-containers'] || values['only-streaming'] || values.quick),
-    streaming: values['only-streaming'] || !(values['no-streaming'] || values['only-containers'] || values.quick),
-    pods: !(values['only-containers'] || values['only-streaming']),
+    containers:
+      values['only-containers'] || !(values['no-containers'] || values['only-streaming'] || sandboxer || values.quick),
+    streaming:
+      values['only-streaming'] || !(values['no-streaming'] || values['only-containers'] || sandboxer || values.quick),
+    pods: !(values['only-containers'] || values['only-streaming'] || sandboxer),
+    sandboxer,
     streamedMib: numbers(values.mib, 'mib')[0] ?? 1,
     cycles: numbers(values.cycles, 'cycles')[0] ?? 1,
     jsonFile: values.json,
     containerd: containerd === 'none' ? '' : containerd,
-    containerdRuntime: env['BENCH_CONTAINERD_RUNTIME'] ?? runtime,
+    containerdRuntime: env['BENCH_CONTAINERD_RUNTIME'] ?? (sandboxer ? '' : runtime),
     other: env['BENCH_OTHER'] ?? '',
     runtime,
     conmon: env['BENCH_CONMON'] ?? '/usr/bin/conmon',

@@ -7,6 +7,15 @@ cd "$REPO"
 build_if_newer
 node_modules/.bin/tsc -p bench
 case " $* " in *" --help "*) ;; *) need_root ;; esac
+# That part needs a newer containerd than Debian 12's own.
+case " $* " in
+  *" --only-sandboxer "*)
+    peers=/var/cache/sandboxerd-peers
+    if [ -z "${BENCH_CONTAINERD:-}" ] && bash scripts/peers.sh "$peers"; then
+      export BENCH_CONTAINERD=$peers/bin/containerd
+    fi
+    ;;
+esac
 program=main
 if [ "${1:-}" = leaks ]; then
   program=leaks
