@@ -219,7 +219,7 @@ export class CreateSequence {
   async #create(
     container: Container,
     { executed }: ContainerResourcePlan,
-    logReady: Promise<void>,
+    logReady: Promise<string>,
     signal: AbortSignal,
   ): Promise<ProcessIdentity | null> {
     if (this.#plan.checkpointed) return null

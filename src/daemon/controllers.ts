@@ -11,7 +11,7 @@ import type { CleanupStack } from '../core/cleanup.ts'
 import type { ConmonExecutor } from '../executor/conmon-executor.ts'
 import type { SeccompProfiles } from '../executor/seccomp-profiles.ts'
 import type { PodSandboxConfig } from '../generated/runtime/v1/PodSandboxConfig.ts'
-import { loadCri, loadCriForGo, loadSandboxApi } from '../grpc/load.ts'
+import { type Contracts, loadCriForGo } from '../grpc/load.ts'
 import { readCgroupMode } from '../host/cgroup/cgroup-mode.ts'
 import type { Kernel } from '../host/kernel/kernel.ts'
 import type { HostSecurityFacts } from '../host/security.ts'
@@ -26,6 +26,7 @@ export interface ControllerDeps {
   readonly seccomp: SeccompProfiles
   readonly shim: Pick<ShimParts, 'shims' | 'choose' | 'optionsOf'>
   readonly bootId: string
+  readonly contracts: Contracts
 }
 
 /** The controllers of this node, by the names that runtime handlers give as their sandboxer. */
@@ -54,20 +55,20 @@ export function buildControllers(
   const { runtimeMs, remoteMs: callMs } = config.timeouts
   const { bootId } = deps
   registry.register(new ShimV2Controller({ ...options, choose, runtimeMs, callMs, bootId }, { shims, pauses }))
-  for (const controller of remoteControllers(config, deps.shim, parts)) registry.register(controller)
+  for (const controller of remoteControllers(config, deps, parts)) registry.register(controller)
   return { registry, pauses }
 }
 
 /** One for each remote sandboxer. None of them is connected to before it is needed. */
 function remoteControllers(
   { sandboxers, runtimes, timeouts }: Config,
-  { optionsOf }: Pick<ShimParts, 'optionsOf'>,
+  { shim: { optionsOf }, contracts }: Pick<ControllerDeps, 'shim' | 'contracts'>,
   parts: CleanupStack,
 ): SandboxerController[] {
   const entries = Object.entries(sandboxers)
   if (entries.length === 0) return []
-  const { Controller } = loadSandboxApi().containerd.services.sandbox.v1
-  const encode = loadCri().runtime.v1.PodSandboxConfig.serialize
+  const { Controller } = contracts.sandboxer.containerd.services.sandbox.v1
+  const encode = contracts.cri.runtime.v1.PodSandboxConfig.serialize
   const decode = loadCriForGo().runtime.v1.PodSandboxConfig.deserialize
   const codec = { encode, toJson: (config: PodSandboxConfig) => decode(encode(config)) }
   const runtimeOf = (handler: string): SandboxRuntime => {

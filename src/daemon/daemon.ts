@@ -10,7 +10,7 @@ import { Failpoints } from '../core/failpoints.ts'
 import { Sealer } from '../core/seal.ts'
 import { imageService } from '../cri/image-service.ts'
 import { runtimeService, servedContract } from '../cri/runtime-service.ts'
-import { loadCri } from '../grpc/load.ts'
+import { type Contracts, loadContracts } from '../grpc/load.ts'
 import { GrpcServer } from '../grpc/server.ts'
 import { makeDirectory } from '../host/files.ts'
 import { loadLibc } from '../host/libc.ts'
@@ -121,7 +121,8 @@ export class Daemon implements AsyncDisposable {
     setStoredPodCidrs(networks, loaded)
 
     const failpoints = this.#failpoints
-    const base = { libc, programs, sealer, store, loaded, networks, failpoints, logger: this.#logger }
+    const contracts = loadContracts()
+    const base = { libc, programs, sealer, store, loaded, networks, failpoints, contracts, logger: this.#logger }
     const node = await buildNode(config, base, this.#parts)
     this.#node = node
     const health = this.#parts.use(
@@ -139,7 +140,7 @@ export class Daemon implements AsyncDisposable {
     )
     // What it can do it says right from the first answer on.
     await health.start()
-    await this.#serve(node, health, await this.#openStreaming(node))
+    await this.#serve(node, health, contracts)
     this.#recovered = this.#recover(node, networks)
   }
 
@@ -170,14 +171,15 @@ export class Daemon implements AsyncDisposable {
     return this.#streaming
   }
 
-  async #serve(node: Node, health: NodeHealth, streaming: StreamingServer): Promise<void> {
+  async #serve(node: Node, health: NodeHealth, contracts: Contracts): Promise<void> {
+    const streaming = await this.#openStreaming(node)
     const { root, cri, sandboxer } = this.#config
     const logger = this.#logger.child({ module: 'grpc' })
     const servers = [cri, sandboxer].map(
       ({ socket, mode, group }) => new GrpcServer({ socketPath: socket, mode, group }, { logger }),
     )
     const [criServer, sandboxerServer] = servers
-    const { RuntimeService, ImageService } = loadCri().runtime.v1
+    const { RuntimeService, ImageService } = contracts.cri.runtime.v1
     const wire = servedContract(RuntimeService.service)
     criServer?.addService(
       wire,
@@ -190,7 +192,7 @@ export class Daemon implements AsyncDisposable {
       ImageService.service,
       imageService({ images: node.images, wire: ImageService.service, logger }),
     )
-    const served = openSandboxer(this.#config, node, logger, this.#parts)
+    const served = openSandboxer(this.#config, node, { contracts, logger }, this.#parts)
     this.#waits = served.waits
     sandboxerServer?.addService(served.definition, served.implementation)
     for (const server of servers) {

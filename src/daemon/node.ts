@@ -12,8 +12,8 @@ import { ContainerEvents } from '../cri/events.ts'
 import { ContainerLogs } from '../executor/attach/logs.ts'
 import { ConmonExecutor } from '../executor/conmon-executor.ts'
 import { ExitWatch } from '../executor/exit-watch.ts'
-import { QuietRuntimes } from '../executor/shim/quiet-runtimes.ts'
 import { SeccompProfiles } from '../executor/seccomp-profiles.ts'
+import type { Contracts } from '../grpc/load.ts'
 import { loadDescriptors } from '../host/descriptors.ts'
 import { Kernel } from '../host/kernel/kernel.ts'
 import type { Libc } from '../host/libc.ts'
@@ -53,6 +53,7 @@ export interface Base {
   readonly loaded: Loaded
   readonly networks: CniNetworks
   readonly failpoints: Failpoints
+  readonly contracts: Contracts
   readonly logger: Logger
 }
 
@@ -74,7 +75,7 @@ export interface Node {
 
 /** Builds the parts of the node, and takes up what an earlier daemon has left on record. */
 export async function buildNode(config: Config, base: Base, parts: CleanupStack): Promise<Node> {
-  const { libc, programs, sealer, store, loaded, failpoints } = base
+  const { libc, programs, sealer, store, loaded, failpoints, contracts } = base
   const log = (module: string): Logger => base.logger.child({ module })
   const bootId = readBootId()
   const durable = { store, sealer }
@@ -102,16 +103,14 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
   const usedBy = (imageId: string): string[] => containers.usersOf(imageId)
   const images = await openImages(config, { programs, libc, usedBy, logger: log('image') }, parts)
   const pause = await openPauseSource(config, { images, kernel }, parts)
-  const shim = await openShims(config, { programs, libc, bootId, logger: log('shim') }, parts)
+  const shim = await openShims(config, { programs, libc, bootId, messages: contracts.shim, logger: log('shim') }, parts)
   const { registry, pauses } = buildControllers(
     config,
-    { executor, kernel, pause: pause.program, hostSecurity, seccomp, shim, bootId },
+    { executor, kernel, pause: pause.program, hostSecurity, seccomp, shim, bootId, contracts },
     parts,
   )
   const controlled = new ControlledSandboxes({ registry })
-  const runtimes = Object.values(config.runtimes).flatMap(({ runtime, runtimeType }) => (runtimeType ? [runtime] : []))
-  const quiet = await QuietRuntimes.prepare(join(config.root, 'runtimes'), runtimes, shim)
-  const podDeps = { sandboxes: () => sandboxes, registry, controlled, optionsOf: shim.optionsOf, quiet }
+  const podDeps = { sandboxes: () => sandboxes, registry, controlled, optionsOf: shim.optionsOf }
   const pods = podsOf(config, podDeps)
   const sandboxes: SandboxManager = await buildSandboxes(
     config,
@@ -195,6 +194,7 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
       controlled,
       executed,
       services: shim.services,
+      messages: shim.messages,
       kernel,
       programs,
       logger: log('stats'),

@@ -5,7 +5,6 @@ import type { Controller, ControllerRecord } from '../controller/controller.ts'
 import type { ControllerRegistry } from '../controller/registry.ts'
 import type { ShimV2Record } from '../controller/shim-v2-controller.ts'
 import { CodedError, errorCode } from '../core/errors.ts'
-import type { QuietRuntimes } from '../executor/shim/quiet-runtimes.ts'
 import type { TaskAnnouncer } from '../executor/task/types.ts'
 import { mappedRoot, userMappings } from '../oci/user-namespace.ts'
 import type { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
@@ -21,8 +20,6 @@ export interface PodDeps {
   readonly controlled: ControlledSandboxes
   /** What a Create call says of the runtime of a handler. */
   readonly optionsOf: (runtimeHandler: string) => PodTasks['options']
-  /** What our own shims are told for containers in user namespaces. */
-  readonly quiet: Pick<QuietRuntimes, 'optionsOf'>
 }
 
 /** The sandboxes, as containers use them. */
@@ -105,11 +102,7 @@ function endpointOf(sandbox: Sandbox, deps: PodDeps): Omit<PodTasks, 'options'> 
 /** The options that the shim of the sandbox was started with, or those of the handler for who runs it elsewhere. */
 function taskOptions(sandbox: Sandbox, handler: string, deps: PodDeps): PodTasks['options'] {
   const { shim } = (controlledOf(sandbox, deps)?.record ?? {}) as Partial<ShimV2Record>
-  if (!shim) return deps.optionsOf(handler)
-  const { options } = shim
-  return userMappings(sandbox.metadata.config.linux?.security_context?.namespace_options ?? null)
-    ? deps.quiet.optionsOf(options)
-    : options
+  return shim ? shim.options : deps.optionsOf(handler)
 }
 
 /** @throws CodedError as `Controller.namespaces`. */

@@ -5,7 +5,7 @@ import { CodedError } from '../core/errors.ts'
 import { validatePodSandboxConfig } from '../cri/validate.ts'
 import type { Any } from '../generated/google/protobuf/Any.ts'
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
-import { loadCri, loadSandboxApi, loadShimApi } from '../grpc/load.ts'
+import type { Contracts } from '../grpc/load.ts'
 import { readCgroupMode } from '../host/cgroup/cgroup-mode.ts'
 import { resolveSelinux } from '../oci/security.ts'
 import { controllerService } from '../sandboxer/controller-service.ts'
@@ -29,8 +29,13 @@ export interface SandboxerService {
 }
 
 /** What front ends are served with. */
-export function openSandboxer(config: Config, node: Node, logger: Logger, parts: CleanupStack): SandboxerService {
-  const { PodSandboxConfig: codec } = loadCri().runtime.v1
+export function openSandboxer(
+  config: Config,
+  node: Node,
+  { contracts, logger }: { readonly contracts: Contracts; readonly logger: Logger },
+  parts: CleanupStack,
+): SandboxerService {
+  const { PodSandboxConfig: codec } = contracts.cri.runtime.v1
   const { runtimeHandler, eventsAddress } = config.sandboxer
   const handler = config.runtimes[runtimeHandler]
   const waits = parts.use(new Waits())
@@ -45,12 +50,12 @@ export function openSandboxer(config: Config, node: Node, logger: Logger, parts:
         const privileged = context?.privileged ?? false
         return resolveSelinux(context?.selinux_options ?? null, privileged, node.hostSecurity).processLabel
       },
-      metrics: metricsOf(config, node, parts),
+      metrics: metricsOf(config, node, contracts, parts),
       waits,
       logger,
     },
   )
-  return { definition: loadSandboxApi().containerd.services.sandbox.v1.Controller.service, implementation, waits }
+  return { definition: contracts.sandboxer.containerd.services.sandbox.v1.Controller.service, implementation, waits }
 }
 
 /** As for our own CRI, but for what the front end decides: the cgroup driver is its own, and user namespaces are not ours. */
@@ -59,8 +64,13 @@ function validateConfig(config: PodSandboxConfig__Output): void {
   validatePodSandboxConfig(config, { cgroupDriver, hasUserNamespaces: false })
 }
 
-function metricsOf(config: Config, node: Node, parts: CleanupStack): (id: string, signal: AbortSignal) => Promise<Any> {
-  const { v1, v2 } = loadShimApi().io.containerd.cgroups
+function metricsOf(
+  config: Config,
+  node: Node,
+  contracts: Contracts,
+  parts: CleanupStack,
+): (id: string, signal: AbortSignal) => Promise<Any> {
+  const { v1, v2 } = contracts.shim.io.containerd.cgroups
   const codec = { v1: v1.Metrics.serialize, v2: v2.Metrics.serialize }
   const isCgroupV2 = readCgroupMode() === 'v2'
   const systemdCgroup = config.cgroup.driver === 'systemd'

@@ -11,7 +11,6 @@ import type { TaskOptions } from '../executor/shim/types.ts'
 import { TASK_NAMESPACE } from '../executor/task/task-channel.ts'
 import { TaskConnections } from '../executor/task/task-services.ts'
 import type { ProtoGrpcType } from '../generated/shim.ts'
-import { loadShimApi } from '../grpc/load.ts'
 import type { Libc } from '../host/libc.ts'
 import type { Programs } from '../host/programs/programs.ts'
 import { DEFAULT_PATH } from '../host/programs/outcome.ts'
@@ -31,10 +30,16 @@ export interface ShimParts {
 
 export async function openShims(
   config: Config,
-  deps: { readonly programs: Programs; readonly libc: Libc; readonly bootId: string; readonly logger: Logger },
+  deps: {
+    readonly programs: Programs
+    readonly libc: Libc
+    readonly bootId: string
+    readonly messages: ProtoGrpcType
+    readonly logger: Logger
+  },
   parts: CleanupStack,
 ): Promise<ShimParts> {
-  const messages = loadShimApi()
+  const { programs, libc, bootId, messages, logger } = deps
   const definition = messages.containerd.task.v3.Task.service
   const services = parts.use(new TaskConnections({}, { definition, messages: messages.ttrpc }))
   // What containerd's sockets are to its shims, this is to ours.
@@ -43,7 +48,6 @@ export async function openShims(
   await events.listen()
   const { runtimeMs, remoteMs: callMs } = config.timeouts
   const searchPath = process.env['PATH'] || DEFAULT_PATH
-  const { programs, libc, bootId, logger } = deps
   const warm = { directory: join(config.state, 'shims'), size: config.shims.warm, ownerAddress: socketPath, bootId }
   const shims = parts.use(
     new Shims(

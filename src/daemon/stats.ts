@@ -8,7 +8,7 @@ import type { Kernel } from '../host/kernel/kernel.ts'
 import type { Programs } from '../host/programs/programs.ts'
 import type { ControllerRegistry } from '../controller/registry.ts'
 import type { TaskServices } from '../executor/task/types.ts'
-import { loadShimApi } from '../grpc/load.ts'
+import type { ProtoGrpcType } from '../generated/shim.ts'
 import type { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
 import type { SandboxManager } from '../sandbox/sandbox-manager.ts'
 import { NodeStats } from '../stats/node-stats.ts'
@@ -27,6 +27,7 @@ export interface StatsParts {
   readonly services: TaskServices
   readonly kernel: Kernel
   readonly programs: Programs
+  readonly messages: ProtoGrpcType
   readonly logger: Logger
 }
 
@@ -35,7 +36,7 @@ const READ_MS = 10_000
 
 /** What the containers and pods of this node use. */
 export function openStats(config: Config, given: StatsParts, parts: CleanupStack): Stats {
-  const { kernel, programs, logger } = given
+  const { kernel, programs, messages, logger } = given
   const reader = parts.use(new ThreadReader({ timeoutMs: READ_MS }))
   const cgroup = { systemdCgroup: config.cgroup.driver === 'systemd', isCgroupV2: readCgroupMode() === 'v2' }
   const source = statsSource(given, { roots: config, ...cgroup })
@@ -45,7 +46,7 @@ export function openStats(config: Config, given: StatsParts, parts: CleanupStack
       {
         source,
         reader,
-        told: new ToldReadings({ messages: loadShimApi, logger }),
+        told: new ToldReadings({ messages, logger }),
         readNetDev: (netns) => kernel.readInNetns({ netns, path: '/proc/thread-self/net/dev' }),
         run: programs.run,
         logger,

@@ -128,11 +128,11 @@ export class ConmonExecutor implements Executor<ContainerRecord> {
   }
 
   /**
-   * Makes sure that there can be a log.
+   * Makes sure that there can be a log, and tells the device that it is on; empty where none is wanted.
    * @throws CodedError `FailedPrecondition` or `InvalidArgument` for a log path that cannot be used.
    */
-  async prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<void> {
-    if (io?.logPath) await prepareLog(this.#programs, io.logPath, io.logRoot ?? '', signal)
+  async prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<string> {
+    return io?.logPath ? prepareLog(this.#programs, io.logPath, io.logRoot ?? '', signal) : ''
   }
 
   /**
@@ -146,7 +146,7 @@ export class ConmonExecutor implements Executor<ContainerRecord> {
     record: ContainerRecord,
     signal: AbortSignal,
     io?: ContainerIo,
-    logReady: Promise<void> = this.prepareLog(io, signal),
+    logReady: Promise<string> = this.prepareLog(io, signal),
   ): Promise<ProcessIdentity> {
     await logReady
     const { id, bundleDir } = record

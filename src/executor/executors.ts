@@ -64,16 +64,16 @@ export class Executors implements Executor<ExecutedRecord> {
     this.#for(record).adopt(record)
   }
 
-  async prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<void> {
-    // A log is what it is, whoever writes it; of the two only the one of tasks remembers what it has seen.
-    await this.#deps.tasks.prepareLog(io, signal)
+  /** A log is what it is, whoever writes it. */
+  async prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<string> {
+    return this.#deps.conmon.prepareLog(io, signal)
   }
 
   async create(
     record: ExecutedRecord,
     signal: AbortSignal,
     io?: ContainerIo,
-    logReady?: Promise<void>,
+    logReady?: Promise<string>,
   ): Promise<ProcessIdentity> {
     return this.#for(record).create(record, signal, io, logReady)
   }

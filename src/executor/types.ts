@@ -164,10 +164,10 @@ export function isTask(record: ExecutedRecord): record is TaskRecord {
 export interface Executor<R extends ExecutedRecord> {
   /** Takes note of a container that is on record: to be called for each before any is deleted. */
   adopt(record: R): void
-  /** Makes sure that there can be a log. */
-  prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<void>
+  /** Makes sure that there can be a log, and tells the device that it is on; empty where none is wanted. */
+  prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<string>
   /** Creates the container; its process exists and waits. The bundle directory holds config.json. */
-  create(record: R, signal: AbortSignal, io?: ContainerIo, logReady?: Promise<void>): Promise<ProcessIdentity>
+  create(record: R, signal: AbortSignal, io?: ContainerIo, logReady?: Promise<string>): Promise<ProcessIdentity>
   /** Lets the process of a created container run its program. */
   start(record: R, signal: AbortSignal): Promise<void>
   /**

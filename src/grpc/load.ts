@@ -39,3 +39,15 @@ export function loadSandboxApi(): SandboxPackages {
 export function loadShimApi(): ShimPackages {
   return loadPackageDefinition(loadSync('containerd/shim.proto', OPTIONS)) as unknown as ShimPackages
 }
+
+/** What a daemon speaks. */
+export interface Contracts {
+  readonly cri: CriPackages
+  readonly sandboxer: SandboxPackages
+  readonly shim: ShimPackages
+}
+
+/** Parses each once: that takes some 100 ms. */
+export function loadContracts(): Contracts {
+  return { cri: loadCri(), sandboxer: loadSandboxApi(), shim: loadShimApi() }
+}

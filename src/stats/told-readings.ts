@@ -14,8 +14,7 @@ export interface ToldTarget {
 }
 
 export interface ToldReadingsDeps {
-  /** Loads the messages: only where somebody is asked. */
-  readonly messages: () => ShimPackages
+  readonly messages: ShimPackages
   readonly logger: Logger
 }
 
@@ -34,7 +33,6 @@ interface Asked {
 export class ToldReadings {
   readonly #deps: ToldReadingsDeps
   readonly #asked = new Map<string, Asked>()
-  #messages: ShimPackages | undefined
 
   constructor(deps: ToldReadingsDeps) {
     this.#deps = deps
@@ -64,8 +62,7 @@ export class ToldReadings {
       using limit = deadline(`metrics of ${id}`, ASK_MS)
       try {
         const told = await askMetrics(limit.signal)
-        this.#messages ??= this.#deps.messages()
-        return told && toldReading(told, this.#messages)
+        return told && toldReading(told, this.#deps.messages)
       } catch (error) {
         this.#deps.logger.debug({ id, error: errorMessage(error) }, 'metrics were not told')
         return null

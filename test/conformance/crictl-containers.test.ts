@@ -2,8 +2,7 @@ import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { run } from '../../src/host/programs/run.ts'
-import { crictlOf, hasCrictl } from '../support/crictl.ts'
+import { crictlOf, hasCrictl, startCrictl } from '../support/crictl.ts'
 import { sharedDaemon } from '../support/daemon.ts'
 import { inside } from '../support/pod-facts.ts'
 
@@ -90,14 +89,17 @@ describe.skipIf(!hasCrictl())('crictl', () => {
   })
 
   it('follows events', async () => {
-    const config = join(daemon().dir, 'crictl.yaml')
-    await crictl('version')
-    const following = run('/usr/bin/timeout', ['3', 'crictl', '--config', config, 'events'], { timeoutMs: 20_000 })
+    await using following = startCrictl(daemon(), 'events')
+    let told = ''
+    following.stdout.on('data', (data: Buffer) => {
+      told += data.toString()
+    })
     const pod = await podFile('eventful')
     const podId = daemon().track(await crictl('runp', pod))
     await crictl('stopp', podId)
     await crictl('rmp', podId)
-    const { stdout } = await following
-    for (const type of ['CREATED', 'STARTED', 'STOPPED', 'DELETED']) expect(stdout).toContain(`CONTAINER_${type}_EVENT`)
+    for (const type of ['CREATED', 'STARTED', 'STOPPED', 'DELETED']) {
+      await expect.poll(() => told, { timeout: 10_000 }).toContain(`CONTAINER_${type}_EVENT`)
+    }
   })
 })

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { runOk } from '../../src/host/programs/run.ts'
@@ -22,7 +21,7 @@ export function hasCrictl(): boolean {
 
 export function crictlOf(daemon: () => TestDaemon): Crictl {
   const text = async (...args: readonly string[]): Promise<string> => {
-    const [program, ...all] = await crictlCommand(daemon(), args)
+    const [program, ...all] = crictlCommand(daemon(), args)
     const { stdout } = await runOk(program, all, { timeoutMs: 40_000 })
     return stdout.trim()
   }
@@ -46,20 +45,28 @@ export interface CrictlSession extends AsyncDisposable {
 }
 
 /** Starts crictl on the node of the daemon, whose streaming server listens on the loopback there. */
-export async function startCrictl(daemon: TestDaemon, ...args: readonly string[]): Promise<CrictlSession> {
-  return session(daemon, await crictlCommand(daemon, args))
+export function startCrictl(daemon: TestDaemon, ...args: readonly string[]): CrictlSession {
+  return session(daemon, crictlCommand(daemon, args))
 }
 
 /** The same on a terminal of its own, from which all its output comes. */
-export async function startCrictlOnTerminal(daemon: TestDaemon, ...args: readonly string[]): Promise<CrictlSession> {
-  const command = (await crictlCommand(daemon, args)).map((arg) => `'${arg}'`).join(' ')
+export function startCrictlOnTerminal(daemon: TestDaemon, ...args: readonly string[]): CrictlSession {
+  const command = crictlCommand(daemon, args)
+    .map((arg) => `'${arg}'`)
+    .join(' ')
   return session(daemon, ['script', '--quiet', '--return', '--flush', '--command', command, '/dev/null'])
 }
 
-async function crictlCommand(daemon: TestDaemon, args: readonly string[]): Promise<[string, ...string[]]> {
-  const config = join(daemon.dir, 'crictl.yaml')
-  await writeFile(config, `runtime-endpoint: unix://${join(daemon.dir, 'cri.sock')}\ntimeout: 30\n`)
-  return [onPath('crictl') ?? 'crictl', '--config', config, ...args]
+function crictlCommand(daemon: TestDaemon, args: readonly string[]): [string, ...string[]] {
+  // No configuration of this machine's.
+  const options = ['--config', '/dev/null', '--timeout', '30s']
+  return [
+    onPath('crictl') ?? 'crictl',
+    ...options,
+    '--runtime-endpoint',
+    `unix://${join(daemon.dir, 'cri.sock')}`,
+    ...args,
+  ]
 }
 
 const running = new Set<ChildProcess>()

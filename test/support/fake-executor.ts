@@ -27,8 +27,9 @@ export class FakeExecutor<R extends ExecutedRecord = ExecutedRecord> implements 
     this.calls.push('adopt')
   }
 
-  async prepareLog(): Promise<void> {
+  async prepareLog(): Promise<string> {
     this.calls.push('prepareLog')
+    return ''
   }
 
   async create(): Promise<ProcessIdentity> {

@@ -1,8 +1,8 @@
 import type { ProtoGrpcType } from '../../generated/shim.ts'
 import { isRuncShim } from '../../core/runtime-type.ts'
+import { RUNC_OPTIONS, runcOptionsIn } from '../task/task-messages.ts'
 import type { TaskOptions } from './types.ts'
 
-const RUNC_OPTIONS = 'containerd.runc.v1.Options'
 const FILE_OPTIONS = 'runtimeoptions.v1.Options'
 
 /** What the configuration says of the runtime behind a shim. */
@@ -38,8 +38,9 @@ export function pauseOptions(
 ): TaskOptions | null {
   if (!isRuncShim(runtime.runtimeType)) return wanted ?? shimOptions(runtime, messages)
   const { Options } = messages.containerd.runc.v1
-  if (wanted === null || !wanted.typeUrl.endsWith(RUNC_OPTIONS)) return shimOptions(runtime, messages)
-  const { task_api_address: _address, task_api_version: _version, ...given } = decode(wanted, messages)
+  const found = runcOptionsIn(wanted, messages)
+  if (!found) return shimOptions(runtime, messages)
+  const { task_api_address: _address, task_api_version: _version, ...given } = found
   return toOptions(
     RUNC_OPTIONS,
     Options.serialize({
@@ -56,19 +57,10 @@ export function runtimeOf(
   namespace: string,
   messages: ProtoGrpcType,
 ): { readonly path: string; readonly root: string; readonly systemdCgroup: boolean } | null {
-  if (!options?.typeUrl.endsWith(RUNC_OPTIONS)) return null
-  const { binary_name: path, root, systemd_cgroup: systemdCgroup } = decode(options, messages)
+  const given = runcOptionsIn(options, messages)
+  if (!given) return null
+  const { binary_name: path, root, systemd_cgroup: systemdCgroup } = given
   return { path, root: `${root || '/run/containerd/runc'}/${namespace}`, systemdCgroup }
-}
-
-/** The same options for another program in the place of the OCI runtime. */
-export function withRuntime(options: TaskOptions, path: string, messages: ProtoGrpcType): TaskOptions {
-  const { Options } = messages.containerd.runc.v1
-  return toOptions(RUNC_OPTIONS, Options.serialize({ ...decode(options, messages), binary_name: path }))
-}
-
-function decode({ value }: TaskOptions, { containerd }: ProtoGrpcType) {
-  return containerd.runc.v1.Options.deserialize(Buffer.from(value, 'base64'))
 }
 
 function toOptions(typeUrl: string, value: Buffer): TaskOptions {

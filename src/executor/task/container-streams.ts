@@ -53,7 +53,7 @@ export class ContainerStreams implements Disposable {
     this.#deps = deps
   }
 
-  /** For a new container. @param device see {@link logDevice}. @throws CodedError as `TaskOutputs.open` does. */
+  /** For a new container. @param device the one that the log is on, empty where there is none. @throws CodedError as `TaskOutputs.open` does. */
   async make(
     record: TaskRecord,
     io: ContainerIo | undefined,
@@ -159,7 +159,7 @@ export class ContainerStreams implements Disposable {
  * The number of the file system on which a log is; a program looks, which can be killed.
  * @throws CodedError `FailedPrecondition` when its directory is not there.
  */
-export async function logDevice(programs: Programs, path: string, signal: AbortSignal): Promise<string> {
+async function logDevice(programs: Programs, path: string, signal: AbortSignal): Promise<string> {
   const args = ['--format', '%d', '--', `${dirname(path)}/.`]
   const { exitCode, stdout } = await programs.run('/usr/bin/stat', args, { timeoutMs: STAT_MS, signal })
   if (exitCode === 0) return stdout.trim()

@@ -30,7 +30,7 @@ import type {
   TaskRecord,
 } from '../types.ts'
 import { Announcements } from './announcements.ts'
-import { ContainerStreams, logDevice } from './container-streams.ts'
+import { ContainerStreams } from './container-streams.ts'
 import { execDirectory, listExecs } from './exec-files.ts'
 import { TaskOutputs } from './outputs.ts'
 import { attachToTask } from './task-attach.ts'
@@ -53,8 +53,6 @@ const KILLED = 128 + SIGKILL
 const KILL_MS = 5000
 /** A shim waits 10 s for output that nobody reads. */
 const DELETE_MS = 20_000
-/** How many logs are remembered that have been looked at, and not been written yet. */
-const MAX_DEVICES = 256
 /** From the first `NotFound` to the second, which is believed. */
 const CONFIRM_MS = 500
 
@@ -99,7 +97,6 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
   /** The containers in which memory ran out; only those that we know. */
   readonly #known = new Map<string, { isOutOfMemory: boolean }>()
   /** Of logs, as they were found. */
-  readonly #devices = new Map<string, string>()
 
   constructor(options: TaskExecutorOptions, deps: TaskDeps) {
     this.#options = options
@@ -127,22 +124,18 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
     })
   }
 
-  async prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<void> {
-    if (!io?.logPath) return
-    // Of containers that come to nothing, or are not for us, it stays.
-    for (const [path] of this.#devices) if (this.#devices.size >= MAX_DEVICES) this.#devices.delete(path)
-    this.#devices.set(io.logPath, await prepareLog(this.#deps.programs, io.logPath, io.logRoot ?? '', signal))
+  async prepareLog(io: ContainerIo | undefined, signal: AbortSignal): Promise<string> {
+    return io?.logPath ? prepareLog(this.#deps.programs, io.logPath, io.logRoot ?? '', signal) : ''
   }
 
   async create(
     record: TaskRecord,
     signal: AbortSignal,
     io?: ContainerIo,
-    logReady: Promise<void> = this.prepareLog(io, signal),
+    logReady: Promise<string> = this.prepareLog(io, signal),
   ): Promise<ProcessIdentity> {
-    await logReady
     const { id, bundleDir: bundle } = record
-    const held = await this.#streams.make(record, io, await this.#device(io, signal), signal)
+    const held = await this.#streams.make(record, io, await logReady, signal)
     this.#known.set(id, { isOutOfMemory: false })
     await this.#announcements.add(record, signal)
     const call = { timeoutMs: this.#options.runtimeTimeoutMs, signal: this.#never }
@@ -411,12 +404,5 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
     const options = { id: record.id, execId: '', timeoutMs, unreachableMs: timeoutMs, signal: limit.signal }
     const isGone = (error: unknown): Promise<boolean> => isServiceDead(record, error)
     await new TaskWait(options, { service: this.#service(record), isGone }).ended()
-  }
-
-  async #device(io: ContainerIo | undefined, signal: AbortSignal): Promise<string> {
-    if (!io?.logPath) return ''
-    const known = this.#devices.get(io.logPath)
-    this.#devices.delete(io.logPath)
-    return known ?? logDevice(this.#deps.programs, io.logPath, signal)
   }
 }

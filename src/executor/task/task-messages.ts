@@ -11,7 +11,7 @@ export const RESOURCES_TYPE = 'types.containerd.io/opencontainers/runtime-spec/1
 
 export const SIGKILL = 9
 
-const RUNC_OPTIONS = 'containerd.runc.v1.Options'
+export const RUNC_OPTIONS = 'containerd.runc.v1.Options'
 
 /** An exit as a Task service has seen it. */
 export function observedExit(end: {

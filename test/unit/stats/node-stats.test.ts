@@ -32,7 +32,7 @@ function open(minIntervalMs = 60_000): NodeStats {
     {
       source,
       reader,
-      told: new ToldReadings({ messages: loadShimApi, logger: pino({ level: 'silent' }) }),
+      told: new ToldReadings({ messages: loadShimApi(), logger: pino({ level: 'silent' }) }),
       logger: pino({ level: 'silent' }),
       readNetDev: async (path) => {
         askedNetns.push(path)
