@@ -6,7 +6,8 @@ import type { ProcessIdentity } from '../host/process.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
 import { isUnreachable, type Orphans } from './orphans.ts'
-import { notBefore, unknownExit } from './status.ts'
+import { notBefore } from './status.ts'
+import { unknownExit } from '../core/unknown-exit.ts'
 
 export interface ExitRecorderDeps {
   readonly executor: Executor<ExecutedRecord>

@@ -18,8 +18,9 @@ import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
 import { isUnreachable } from './orphans.ts'
 import type { ProcessRestores } from './checkpoint/process-restores.ts'
-import { notBefore, unknownExit } from './status.ts'
+import { notBefore } from './status.ts'
 import type { ContainerResources, ExecResult } from './types.ts'
+import { unknownExit } from '../core/unknown-exit.ts'
 
 export interface LiveOptions {
   /** One operation of the runtime with all that belongs to it. */

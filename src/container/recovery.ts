@@ -8,7 +8,8 @@ import type { ProcessIdentity } from '../host/process.ts'
 import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
 import { isUnreachable, type Orphans } from './orphans.ts'
-import { notBefore, unknownExit } from './status.ts'
+import { notBefore } from './status.ts'
+import { unknownExit } from '../core/unknown-exit.ts'
 
 /** One look at one container, at whoever runs it. */
 const LOOK_MS = 15_000

@@ -1,5 +1,4 @@
 import { canonicalJson } from '../core/canonical-json.ts'
-import { nowNs } from '../core/now.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus } from './types.ts'
 
@@ -103,11 +102,6 @@ export function decodeMetadata(value: unknown): ContainerMetadata {
 /** Whether it was never run because its creation or its start failed, and why is told. */
 export function hasFailed({ message, startedAtNs }: ContainerStatus): boolean {
   return message !== '' && startedAtNs === 0n
-}
-
-/** An end that nobody could observe. */
-export function unknownExit(): ExitStatus {
-  return { code: 255, atNs: nowNs(), reason: 'Unknown' }
 }
 
 /** The times of files, by which ends are known, lag some milliseconds behind the clock: nothing ends before it begins. */

@@ -11,8 +11,8 @@ import type { Container } from './container.ts'
 import type { ExecutedContainers } from './kinds/executed.ts'
 import type { Orphans } from './orphans.ts'
 import { RELEASE_CHAINS } from './resources.ts'
-import { unknownExit } from './status.ts'
 import { StopGrace } from './stop-grace.ts'
+import { unknownExit } from '../core/unknown-exit.ts'
 
 /** From SIGKILL to the end of a process; only one in uninterruptible sleep takes longer. */
 const KILL_MS = 10_000

@@ -7,7 +7,7 @@ import type { ExitStatus, TaskEndpoint } from '../executor/types.ts'
 import type { Any } from '../generated/google/protobuf/Any.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { Controller, ControllerStatus, SandboxNamespaces, SandboxSpec } from './controller.ts'
-import { announcement, type ConfigCodec, createRequest, TASKS_FIELD, unknownExit } from './sandboxer-messages.ts'
+import { announcement, type ConfigCodec, createRequest, TASKS_FIELD } from './sandboxer-messages.ts'
 import {
   parseSandboxerRecord,
   type SandboxerRecord,
@@ -15,6 +15,7 @@ import {
   type StartedSandbox,
 } from './sandboxer-record.ts'
 import { type OnReachable, SandboxerWait, WAIT_TIMING, type WaitTiming } from './sandboxer-wait.ts'
+import { unknownExit } from '../core/unknown-exit.ts'
 
 /** How long a peer may go on with a Create that was cut short. Until then, not to know the sandbox says little. */
 const MAY_APPEAR_MS = 20_000

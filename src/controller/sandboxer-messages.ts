@@ -1,10 +1,8 @@
 import type { NamedSandbox } from '../client/sandboxer-client.ts'
-import { fromTimestamp, toTimestamp } from '../client/timestamp.ts'
+import { toTimestamp } from '../client/timestamp.ts'
 import { nowNs } from '../core/now.ts'
 import type { AnnouncedTask } from '../executor/task/types.ts'
-import type { ExitStatus } from '../executor/types.ts'
 import type { ControllerCreateRequest } from '../generated/containerd/services/sandbox/v1/ControllerCreateRequest.ts'
-import type { Timestamp__Output } from '../generated/google/protobuf/Timestamp.ts'
 import type { PodSandboxConfig } from '../generated/runtime/v1/PodSandboxConfig.ts'
 import { ociJson } from '../oci/json.ts'
 import type { SandboxSpec } from './controller.ts'
@@ -70,16 +68,4 @@ function namedSandbox({ id, runtime, podName, createdAtNs }: SandboxerRecord): N
     created_at: createdAt,
     updated_at: createdAt,
   }
-}
-
-/** An exit as the peer has seen it. */
-export function observedExit(exitStatus: number, exitedAt: Timestamp__Output | null): ExitStatus {
-  // Go servers send a large number for a status that they do not know.
-  if (exitStatus > 255) return unknownExit(fromTimestamp(exitedAt))
-  return { code: exitStatus, atNs: fromTimestamp(exitedAt) ?? nowNs(), reason: 'Exited' }
-}
-
-/** Stands in for an exit status that nobody can tell any more. */
-export function unknownExit(atNs: bigint = nowNs()): ExitStatus {
-  return { code: 255, atNs, reason: 'Unknown' }
 }

@@ -3,7 +3,8 @@ import { fromTimestamp } from '../client/timestamp.ts'
 import { errorCode, errorMessage } from '../core/errors.ts'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ControllerStatusResponse__Output } from '../generated/containerd/services/sandbox/v1/ControllerStatusResponse.ts'
-import { observedExit, unknownExit } from './sandboxer-messages.ts'
+import { observedExit } from '../client/exit.ts'
+import { unknownExit } from '../core/unknown-exit.ts'
 
 export interface WaitTiming {
   /** A long poll is made anew after this time, so that one whose answer was lost is not waited for for ever. */

@@ -1,9 +1,9 @@
-import { nowNs } from '../core/now.ts'
 import { dirname } from 'node:path'
 import type { ExitStatus } from '../executor/types.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { Controller, ControllerStatus, SandboxNamespaces, SandboxSpec } from './controller.ts'
 import { joinedNamespaces, type PauseContainers, type PauseRecord } from './pause-container.ts'
+import { unknownExit } from '../core/unknown-exit.ts'
 
 export type ShimRecord = PauseRecord & Readonly<Record<string, unknown>>
 
@@ -71,8 +71,4 @@ export class ShimController implements Controller<ShimRecord> {
     const parent = dirname(this.#stateParent)
     return this.#pauses.listOwned().map(({ id, pid }) => ({ ownerId: id, subject: `conmon ${pid} of ${parent}` }))
   }
-}
-
-function unknownExit(): ExitStatus {
-  return { code: 255, atNs: nowNs(), reason: 'Unknown' }
 }

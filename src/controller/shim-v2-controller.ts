@@ -1,18 +1,17 @@
 import { constants } from 'node:os'
 import { dirname } from 'node:path'
-import { fromTimestamp } from '../client/timestamp.ts'
 import { canonicalJson } from '../core/canonical-json.ts'
 import { sleep } from '../core/deadline.ts'
 import { CodedError, errorCode } from '../core/errors.ts'
-import { nowNs } from '../core/now.ts'
 import type { Shims } from '../executor/shim/shims.ts'
 import type { ShimRecord, StartedShim, TaskOptions } from '../executor/shim/types.ts'
 import type { TaskService } from '../executor/task/types.ts'
 import type { ExitStatus, OciRuntime, TaskEndpoint } from '../executor/types.ts'
-import type { Timestamp__Output } from '../generated/google/protobuf/Timestamp.ts'
 import { identifyProcess, isAlive, type ProcessIdentity } from '../host/process.ts'
 import type { Controller, ControllerStatus, SandboxNamespaces, SandboxSpec } from './controller.ts'
 import { joinedNamespaces, type PauseContainers, type PauseRecord } from './pause-container.ts'
+import { observedExit } from '../client/exit.ts'
+import { unknownExit } from '../core/unknown-exit.ts'
 
 /** A sandbox that a shim runs: its pause container is the first task. */
 export interface ShimV2Record extends PauseRecord, Readonly<Record<string, unknown>> {
@@ -187,7 +186,7 @@ export class ShimV2Controller implements Controller<ShimV2Record> {
         exit_status: code,
         exited_at: at,
       } = await this.#shims.service(shim.endpoint).state({ id }, call)
-      if (status === 'STOPPED') return { state: 'stopped', process: known, exit: exitStatus(code, at) }
+      if (status === 'STOPPED') return { state: 'stopped', process: known, exit: observedExit(code, at) }
       return { state: 'running', process: known ?? this.#process(pid, shim), exit: null }
     } catch (error) {
       if (errorCode(error) === 'NotFound') return { state: 'stopped', process: known, exit: null }
@@ -240,7 +239,7 @@ export class ShimV2Controller implements Controller<ShimV2Record> {
     call: { readonly timeoutMs: number; readonly signal: AbortSignal },
   ): Promise<ExitStatus> {
     const { exit_status: code, exited_at: at } = await this.#shims.service(endpoint).wait({ id }, call)
-    return exitStatus(code, at)
+    return observedExit(code, at)
   }
 
   /** Signals the pause process; whether it has ended within this time. */
@@ -263,12 +262,4 @@ export class ShimV2Controller implements Controller<ShimV2Record> {
       throw error
     }
   }
-}
-
-function exitStatus(code: number, at: Timestamp__Output | null): ExitStatus {
-  return { code, atNs: fromTimestamp(at) ?? nowNs(), reason: 'Exited' }
-}
-
-function unknownExit(): ExitStatus {
-  return { code: 255, atNs: nowNs(), reason: 'Unknown' }
 }

@@ -1,5 +1,6 @@
 import { errorCode } from '../../core/errors.ts'
 import type { TaskService } from '../task/types.ts'
+import { unlessMissing } from '../task/task-calls.ts'
 
 const SIGKILL = 9
 /** From SIGKILL to the end of a process; only one in uninterruptible sleep takes longer. */
@@ -18,7 +19,7 @@ export async function removeTask(
   limits: TaskLimits,
   signal: AbortSignal,
 ): Promise<void> {
-  const remove = (): Promise<unknown> => unlessGone(service.delete({ id }, { timeoutMs: limits.runtimeMs, signal }))
+  const remove = (): Promise<unknown> => unlessMissing(service.delete({ id }, { timeoutMs: limits.runtimeMs, signal }))
   try {
     // Most have ended, and to kill those costs a program.
     await remove()
@@ -32,8 +33,8 @@ export async function removeTask(
 
 /** Kills all that runs in a task, and waits for its end. */
 async function killTask(service: TaskService, id: string, limits: TaskLimits, signal: AbortSignal): Promise<void> {
-  await unlessGone(service.kill({ id, signal: SIGKILL, all: true }, { timeoutMs: limits.callMs, signal }))
-  await unlessGone(service.wait({ id }, { timeoutMs: END_MS, signal }))
+  await unlessMissing(service.kill({ id, signal: SIGKILL, all: true }, { timeoutMs: limits.callMs, signal }))
+  await unlessMissing(service.wait({ id }, { timeoutMs: END_MS, signal }))
 }
 
 /** Whether the shim has a task of that name. */
@@ -43,14 +44,5 @@ export async function isKnown(
   limits: TaskLimits,
   signal: AbortSignal,
 ): Promise<boolean> {
-  return (await unlessGone(service.state({ id }, { timeoutMs: limits.callMs, signal }))) !== undefined
-}
-
-async function unlessGone<T>(call: Promise<T>): Promise<T | undefined> {
-  try {
-    return await call
-  } catch (error) {
-    if (errorCode(error) === 'NotFound') return undefined
-    throw error
-  }
+  return unlessMissing(service.state({ id }, { timeoutMs: limits.callMs, signal }))
 }

@@ -6,9 +6,9 @@ import type { ExitStatus, TaskRecord } from '../types.ts'
 import type { ContainerStreams } from './container-streams.ts'
 import type { TaskOutput } from './outputs.ts'
 import { isServiceDead, serviceOf } from './task-calls.ts'
-import { unknownExit } from './task-messages.ts'
 import { TaskWait } from './task-wait.ts'
 import type { TaskServices } from './types.ts'
+import { unknownExit } from '../../core/unknown-exit.ts'
 
 /** After the end of a container its shim passes on what it had printed, and other processes of it may still print. */
 const LINGER_MS = 1000

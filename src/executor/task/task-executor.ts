@@ -37,11 +37,12 @@ import { attachToTask } from './task-attach.ts'
 import { failure, isServiceDead, serviceOf, unlessMissing, visibleProcess } from './task-calls.ts'
 import { TaskEnds } from './task-ends.ts'
 import { TaskExecs } from './task-execs.ts'
-import { observedExit, optionsOf, SIGKILL } from './task-messages.ts'
+import { optionsOf, SIGKILL } from './task-messages.ts'
 import { type CgroupMetrics, oomKillsIn, readMetrics } from './task-metrics.ts'
 import { updateTask } from './task-update.ts'
 import { TaskWait } from './task-wait.ts'
 import type { TaskAnnouncer, TaskCall, TaskEvent, TaskEvents, TaskService, TaskServices } from './types.ts'
+import { observedExit } from '../../client/exit.ts'
 
 /** When a container was started, in the bundle directory: nanoseconds since the epoch. */
 const STARTED_FILE = 'started'
@@ -236,7 +237,7 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
   async exitStatus(record: TaskRecord, signal: AbortSignal): Promise<ExitStatus | null> {
     try {
       const state = await this.#state(record, signal)
-      return state?.status === 'STOPPED' ? observedExit(state) : null
+      return state?.status === 'STOPPED' ? observedExit(state.exit_status, state.exited_at) : null
     } catch (error) {
       signal.throwIfAborted()
       if (await isServiceDead(record, error)) return null

@@ -1,9 +1,6 @@
-import { fromTimestamp } from '../../client/timestamp.ts'
-import { nowNs } from '../../core/now.ts'
 import type { Options__Output } from '../../generated/containerd/runc/v1/Options.ts'
-import type { Timestamp__Output } from '../../generated/google/protobuf/Timestamp.ts'
 import type { loadShimApi } from '../../grpc/load.ts'
-import type { ExitStatus, TaskRecord } from '../types.ts'
+import type { TaskRecord } from '../types.ts'
 
 /** How containerd and its shims name what is JSON in an Any. */
 export const PROCESS_TYPE = 'types.containerd.io/opencontainers/runtime-spec/1/Process'
@@ -12,22 +9,6 @@ export const RESOURCES_TYPE = 'types.containerd.io/opencontainers/runtime-spec/1
 export const SIGKILL = 9
 
 export const RUNC_OPTIONS = 'containerd.runc.v1.Options'
-
-/** An exit as a Task service has seen it. */
-export function observedExit(end: {
-  readonly exit_status: number
-  readonly exited_at: Timestamp__Output | null
-}): ExitStatus {
-  const atNs = fromTimestamp(end.exited_at)
-  // Go servers send a large number for a status that they do not know.
-  if (end.exit_status > 255) return unknownExit(atNs)
-  return { code: end.exit_status, atNs: atNs ?? nowNs(), reason: 'Exited' }
-}
-
-/** Stands in for an exit status that nobody can tell any more. */
-export function unknownExit(atNs: bigint = nowNs()): ExitStatus {
-  return { code: 255, atNs, reason: 'Unknown' }
-}
 
 /** What a shim of runc is told of its runtime; null for other shims, and when it is told nothing. */
 export function runcOptionsIn(

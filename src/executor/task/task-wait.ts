@@ -1,8 +1,9 @@
 import { abortReason } from '../../core/deadline.ts'
 import { CodedError, errorCode, errorMessage } from '../../core/errors.ts'
 import type { ExitStatus } from '../types.ts'
-import { observedExit, unknownExit } from './task-messages.ts'
 import type { TaskService } from './types.ts'
+import { observedExit } from '../../client/exit.ts'
+import { unknownExit } from '../../core/unknown-exit.ts'
 
 /** A long poll is made anew after this time, so that one whose answer was lost is not waited for for ever. */
 const LONG_POLL_MS = 10 * 60_000
@@ -120,7 +121,8 @@ export class TaskWait {
     const { id, execId: exec_id } = this.#options
     try {
       const call = { timeoutMs: LONG_POLL_MS, signal: this.#polling.signal }
-      return { kind: 'ended', exit: observedExit(await this.#deps.service.wait({ id, exec_id }, call)) }
+      const end = await this.#deps.service.wait({ id, exec_id }, call)
+      return { kind: 'ended', exit: observedExit(end.exit_status, end.exited_at) }
     } catch (error) {
       this.#poll = undefined
       return { kind: 'failed', error }
@@ -131,7 +133,9 @@ export class TaskWait {
     const { id, execId: exec_id, timeoutMs } = this.#options
     try {
       const state = await this.#deps.service.state({ id, exec_id }, { timeoutMs, signal: this.#polling.signal })
-      return state.status === 'STOPPED' ? { kind: 'ended', exit: observedExit(state) } : { kind: 'running' }
+      return state.status === 'STOPPED'
+        ? { kind: 'ended', exit: observedExit(state.exit_status, state.exited_at) }
+        : { kind: 'running' }
     } catch (error) {
       return errorCode(error) === 'NotFound' ? { kind: 'missing' } : { kind: 'unreachable', error }
     }

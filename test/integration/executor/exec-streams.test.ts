@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { ProcessStreams, StreamedExecRequest } from '../../../src/executor/types.ts'
 import { commandLine, readStat } from '../../../src/host/process.ts'
 import { ExecutorBench, pidsNaming, RUNTIMES, type TestContainer } from './bench.ts'
+import { upTo } from '../../support/up-to.ts'
 
 type Wish = Partial<Omit<StreamedExecRequest, 'command'>>
 
@@ -47,18 +48,6 @@ async function run(
     streams.stderr ? text(streams.stderr) : '',
   ])
   return { code, stdout, stderr }
-}
-
-/** Reads up to such a text, and leaves the rest. */
-async function upTo(stream: Readable | null, end: RegExp): Promise<string> {
-  let read = ''
-  while (!end.test(read)) {
-    const chunk = stream?.read() as Buffer | null
-    read += chunk?.toString('latin1') ?? ''
-    if (!chunk) await sleep(5)
-    if (stream?.readableEnded) throw new Error(`${JSON.stringify(read)} has no ${String(end)}`)
-  }
-  return read
 }
 
 function sha256(data: Buffer): string {

@@ -9,6 +9,7 @@ import { commandLine } from '../../../src/host/process.ts'
 import { findShim } from '../../support/peers.ts'
 import { pidsNaming, RUNTIMES } from './bench.ts'
 import { TaskBench, type TestTask } from './task-bench.ts'
+import { upTo } from '../../support/up-to.ts'
 
 const shim = findShim()
 /** For a shim to delete a command of which something is left. */
@@ -42,17 +43,6 @@ async function attach(
     wanted: { stdin: true, stdout: true, stderr: false, ...wanted },
   }
   return bench.executor.attach(task.record, request, bench.signal)
-}
-
-async function upTo(stream: Readable | null, end: RegExp): Promise<string> {
-  let read = ''
-  while (!end.test(read)) {
-    const chunk = stream?.read() as Buffer | null
-    read += chunk?.toString('latin1') ?? ''
-    if (!chunk) await sleep(5)
-    if (stream?.readableEnded) throw new Error(`${JSON.stringify(read)} has no ${String(end)}`)
-  }
-  return read
 }
 
 async function write({ stdin }: ProcessStreams, input: string): Promise<void> {
