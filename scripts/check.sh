@@ -19,7 +19,8 @@ shell() {
     say "shell: skipped, shellcheck is not installed"
     return 0
   }
-  shellcheck --external-sources scripts/*.sh bench/*.sh .ci/run
+  shellcheck --external-sources scripts/*.sh bench/*.sh .ci/run test/system/fixtures/*.sh packaging/completion/*.bash \
+    packaging/debian/{pre,post}{inst,rm}
 }
 
 # The checks read the generated types, and some tests the compiled code; what the compiler minds is for `types` to say.

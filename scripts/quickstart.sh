@@ -7,8 +7,8 @@ set -euo pipefail
 usage "usage: quickstart.sh
 Installs what is missing and builds; starts a daemon of its own in a new directory; runs two pods and shows what happened;
 pings one from the other; pulls an image from a registry of its own and runs a container with it; talks to a command in it,
-attaches to it, and forwards a port to it; kills the daemon with kill -9, ends the container meanwhile, and starts the daemon
-again; shows the same pods, and the container's exit code and log; stops and removes all of it; and shows that nothing is left
+attaches to it, and forwards a port to it; asks sandboxerctl; kills the daemon with kill -9, ends the container meanwhile, and
+starts the daemon again; shows the same pods, and the container's exit code and log; stops and removes all of it; and shows that nothing is left
 on the machine. Ends non-zero when any of this does not happen, and cleans up in any case." "$@"
 
 need_root
@@ -23,6 +23,7 @@ passed=no
 
 step() { printf '\n== %s\n' "$*"; }
 client() { node "$REPO/scripts/quickstart.mjs" "$@" "$dir"; }
+ctl() { node "$REPO/dist/sandboxerctl.js" --config "$dir/config.toml" "$@" | sed 's/^/  /'; }
 pods() { jq -r "$1" "$dir/quickstart.json"; }
 
 start_daemon() {
@@ -194,6 +195,11 @@ mapfile -t -O ${#ids[@]} ids < <(pods '.[0].container.id')
 step "its log, an exec in it, and what it takes"
 client look
 
+step "sandboxerctl status, and pods"
+ctl status
+echo
+ctl pods
+
 step "what crictl exec -i, attach and port-forward do: talk to a command, watch the container, ask its web server"
 client talk
 
@@ -210,6 +216,10 @@ done
 start_daemon
 client same
 client ended
+
+step "sandboxerctl checkpoint verify, and doctor"
+ctl checkpoint verify
+ctl doctor
 
 step "stop and remove all of it, and end sandboxerd"
 pids=$(pods '.[].pid, .[0].container.pid')

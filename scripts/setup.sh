@@ -10,36 +10,8 @@ Does only what is missing, and says nothing when nothing is." "$@"
 # What sandboxerd runs.
 readonly PACKAGES=(crun runc conmon containernetworking-plugins catatonit golang-github-containers-common
   iproute2 iptables procps util-linux skopeo containers-storage)
-# What only the quickstart, the tests and the bench take besides: a registry, something to put into images, and tools.
-readonly TRY_PACKAGES=(docker-registry busybox-static umoci zstd openssl iputils-ping jq)
-
-installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
-
-# quietly WHAT COMMAND...: runs it, and shows its output only when it fails.
-quietly() {
-  local what=$1 log status=0
-  shift
-  say "$what"
-  log=$(mktemp)
-  "$@" >"$log" 2>&1 </dev/null || status=$?
-  [ "$status" -eq 0 ] || cat "$log" >&2
-  rm -f "$log"
-  return "$status"
-}
-
-# apt_install PACKAGE...: installs those that are missing.
-apt_install() {
-  local missing=() package
-  for package in "$@"; do installed "$package" || missing+=("$package"); done
-  [ ${#missing[@]} -gt 0 ] || return 0
-  local install=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}")
-  # The lists may be there already, and then the network is needed less.
-  if apt-get -q -s install "${missing[@]}" >/dev/null 2>&1; then
-    quietly "install ${missing[*]}" "${install[@]}" && return
-  fi
-  quietly "update the package lists" apt-get -q update || die "apt-get update failed"
-  quietly "install ${missing[*]}" "${install[@]}" || die "apt-get could not install ${missing[*]}"
-}
+# What only the quickstart, the tests, the bench and package.sh take besides: a registry, something to put into images, tools.
+readonly TRY_PACKAGES=(docker-registry busybox-static umoci zstd openssl iputils-ping jq dpkg-dev)
 
 # apt_node: the version of node that apt-get would install; empty when it knows none.
 apt_node() { apt-cache policy nodejs 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9][0-9.]*\).*/\1/p'; }

@@ -7,18 +7,6 @@ usage "usage: test.sh [VITEST ARGUMENT...]
 Sets up this machine, checks the sources, and runs all tests, or those that the arguments choose (test/unit, --project fault).
 The last line says how many passed, failed and were skipped; a check that fails counts as a failed test." "$@"
 
-# count_results FILE: prints 'PASSED FAILED SKIPPED' from vitest's JSON report. A file that could not even be loaded has no
-# tests to count and is one failure; so is an error outside of all tests.
-count_results() {
-  node -e '
-    const report = JSON.parse(require("node:fs").readFileSync(process.argv[1], "utf8"))
-    const broken = report.testResults.filter((file) => file.status === "failed" &&
-      !file.assertionResults.some((test) => test.status === "failed")).length
-    const failed = report.numFailedTests + broken
-    const skipped = report.numPendingTests + report.numTodoTests
-    console.log(report.numPassedTests, failed || (report.success ? 0 : 1), skipped)' "$1"
-}
-
 need_root
 bash "$REPO/scripts/setup.sh" || die "the machine could not be set up: no test has run"
 cd "$REPO" || exit 1
@@ -31,6 +19,13 @@ else
   warn "tests with containerd and its shims take those on PATH, or are skipped"
 fi
 
+vm=${SANDBOXERD_TEST_VM:-/var/cache/sandboxerd-vm}
+if bash scripts/ensure-vm.sh "$vm"; then
+  export SANDBOXERD_TEST_VM=$vm
+else
+  warn "no virtual machine: the package and its units are tried under no systemd"
+fi
+
 check_failed=0
 bash scripts/check.sh || check_failed=1
 
@@ -39,9 +34,4 @@ trap 'rm -f "$report"' EXIT
 status=0
 node_modules/.bin/vitest run --reporter=default --reporter=json --outputFile.json="$report" "$@" || status=$?
 
-read -r passed failed skipped < <(count_results "$report") || { passed=0 failed=1 skipped=0; }
-# Whatever the report says, a test run that ended badly is not a success.
-[ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
-failed=$((failed + check_failed))
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+report_results "$report" "$status" "$check_failed"

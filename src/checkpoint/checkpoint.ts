@@ -3,6 +3,7 @@ import { CodedError, errorMessage } from '../core/errors.ts'
 import { type Sealer, sha256 } from '../core/seal.ts'
 import { readTextIfAny, writeFileAtomic } from '../host/files.ts'
 
+/** Of the format. One that is written by an older sandboxerd is read, by a case of its own; see `openCheckpoint`. */
 const VERSION = 1
 
 /** A checkpoint as text, and the hash of its data by which it is known. */
@@ -26,7 +27,7 @@ export function sealCheckpoint(sealer: Sealer, subject: string, data: unknown): 
 
 /**
  * Verifies checkpoint text and returns its data.
- * @throws CodedError `DataLoss` that says what does not hold: not JSON, unknown version, hash or seal mismatch.
+ * @throws CodedError `DataLoss` that says what does not hold: not JSON, a newer or unknown version, hash or seal mismatch.
  */
 export function openCheckpoint(sealer: Sealer, subject: string, text: string): { data: unknown; hash: string } {
   let parsed: unknown
@@ -36,8 +37,7 @@ export function openCheckpoint(sealer: Sealer, subject: string, text: string): {
     throw new CodedError('DataLoss', `checkpoint of ${subject}: not JSON`, { cause: error })
   }
   const { data, hash, seal, version } = (parsed ?? {}) as Partial<Record<'data' | 'hash' | 'seal' | 'version', unknown>>
-  if (version !== VERSION)
-    throw new CodedError('DataLoss', `checkpoint of ${subject}: version ${String(version)} is not known`)
+  if (version !== VERSION) throw new CodedError('DataLoss', `checkpoint of ${subject}: ${whyNotVersion(version)}`)
   if (typeof hash !== 'string' || typeof seal !== 'string' || data === undefined) {
     throw new CodedError('DataLoss', `checkpoint of ${subject}: data, hash or seal is missing`)
   }
@@ -47,6 +47,11 @@ export function openCheckpoint(sealer: Sealer, subject: string, text: string): {
     throw new CodedError('DataLoss', `checkpoint of ${subject}: seal does not match`)
   }
   return { data, hash }
+}
+
+function whyNotVersion(version: unknown): string {
+  if (!Number.isInteger(version) || Number(version) < VERSION) return `version ${JSON.stringify(version)} is not known`
+  return `its format version ${String(version)} is newer than ${VERSION}: it was written by a newer sandboxerd, which can read it`
 }
 
 /** Writes a checkpoint so that a crash leaves the old one or the new one, both whole. */

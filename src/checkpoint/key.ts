@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, open } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { CodedError, errnoOf } from '../core/errors.ts'
 import { makeDirectory, writeFileAtomic } from '../host/files.ts'
@@ -11,9 +11,8 @@ const KEY_BYTES = 32
  * @throws CodedError `FailedPrecondition` when the file is not 32 bytes, or others than its owner may read it.
  */
 export async function loadOrCreateKey(path: string): Promise<Buffer> {
-  let file: FileHandle
   try {
-    file = await open(path, 'r')
+    return await loadKey(path)
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error
     await makeDirectory(dirname(path))
@@ -21,6 +20,14 @@ export async function loadOrCreateKey(path: string): Promise<Buffer> {
     await writeFileAtomic(path, key, 0o600)
     return key
   }
+}
+
+/**
+ * The key, which must be there.
+ * @throws CodedError as {@link loadOrCreateKey}, Error `ENOENT` when there is none.
+ */
+export async function loadKey(path: string): Promise<Buffer> {
+  const file = await open(path, 'r')
   try {
     const { mode } = await file.stat()
     if ((mode & 0o077) !== 0) {

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { deadline } from '../core/deadline.ts'
 import { CodedError, errorCode, errorMessage, invalidField } from '../core/errors.ts'
+import type { Observer } from '../core/observer.ts'
 import type { RunProgram } from '../host/programs/outcome.ts'
 import { run } from '../host/programs/run.ts'
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
@@ -40,6 +41,8 @@ export interface CniNetworksDeps {
   readonly run?: RunProgram
   /** Default: inotify. */
   readonly watch?: WatchDirectory
+  /** Default: nobody. */
+  readonly observer?: Observer
   /** A clock that never goes back. */
   readonly nowMs?: () => number
 }
@@ -70,7 +73,7 @@ export class CniNetworks implements AsyncDisposable {
     const { logger, watch = watchWithInotify, nowMs = () => performance.now() } = deps
     const { statusGraceMs = STATUS_GRACE_MS } = options
     this.#timeoutMs = options.timeoutMs
-    this.#runner = new PluginRunner(options, { logger, run: deps.run ?? run })
+    this.#runner = new PluginRunner(options, { logger, run: deps.run ?? run, observer: deps.observer })
     this.#lines = new NetworkLines(options)
     this.#directory = new NetworkDirectory(
       { ...options, statusGraceMs },
@@ -81,6 +84,11 @@ export class CniNetworks implements AsyncDisposable {
   /** Loads the configuration, asks the default network for its status and follows both from then on. */
   async start(): Promise<void> {
     await this.#directory.start()
+  }
+
+  /** Reads the configuration now, whether it seems to have changed or not. Failures are told in the log. */
+  async reload(): Promise<void> {
+    await this.#directory.reload()
   }
 
   /** Stops following. Chains that run are not ended: their callers own them. */

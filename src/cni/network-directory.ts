@@ -79,6 +79,11 @@ export class NetworkDirectory implements AsyncDisposable {
     this.#polls = Promise.all([this.#repeat(follow), this.#repeat(() => this.#askStatus())])
   }
 
+  /** Reads the configuration now. Never rejects. */
+  async reload(): Promise<void> {
+    await this.#reload('always')
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new CodedError('Canceled', 'the CNI networks are closed'))
     this.#watcher[Symbol.dispose]()

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { sleep } from '../core/deadline.ts'
 import type { ErrorCode } from '../core/errors.ts'
 import { CodedError, errnoOf, errorCode, errorMessage } from '../core/errors.ts'
+import { type Observer, UNOBSERVED } from '../core/observer.ts'
 import { ExecError, type RunProgram, type RunResult } from '../host/programs/outcome.ts'
 import type { JsonObject } from './network-config.ts'
 import { pluginTypePattern } from './network-config.ts'
@@ -69,16 +70,27 @@ export class PluginRunner {
   readonly #binDirs: readonly string[]
   readonly #logger: Pick<Logger, 'debug'>
   readonly #runProgram: RunProgram
+  readonly #observer: Observer
   readonly #versions = new Map<string, { stamp: string; versions: readonly string[] }>()
 
-  constructor(options: { binDirs: readonly string[] }, deps: { logger: Pick<Logger, 'debug'>; run: RunProgram }) {
+  constructor(
+    options: { binDirs: readonly string[] },
+    deps: { logger: Pick<Logger, 'debug'>; run: RunProgram; observer?: Observer | undefined },
+  ) {
     this.#binDirs = options.binDirs
     this.#logger = deps.logger
     this.#runProgram = deps.run
+    this.#observer = deps.observer ?? UNOBSERVED
   }
 
   /** Runs a plugin and returns what it printed. @throws CniPluginError */
   async call(call: PluginCall): Promise<string> {
+    const id = call.env?.['CNI_CONTAINERID']
+    const activity = { kind: 'cni', name: call.command, plugin: call.type, ...(id ? { id } : {}) } as const
+    return this.#observer.run(activity, () => this.#call(call))
+  }
+
+  async #call(call: PluginCall): Promise<string> {
     const { path } = await this.#find(call)
     const startedAt = performance.now()
     const result = await this.#run(path, call)

@@ -19,6 +19,9 @@ const HOST_FILES: HostFiles = {
   systemdDir: '/run/systemd/system',
 }
 
+/** The tables of what we serve at Unix sockets. */
+const SERVERS = ['cri', 'sandboxer', 'admin'] as const
+
 /**
  * Holds the configuration against the machine: are the programs there, do the groups exist, can the directories be made?
  * Changes nothing. What may come later (CNI configuration, remote sandboxers, images) is not asked for.
@@ -48,14 +51,12 @@ export async function checkHost(config: Config, files: HostFiles = HOST_FILES): 
     keyed('streaming.tls_key_file', optionalFileProblem(config.streaming.tlsKeyFile)),
     keyed('streaming.tls_client_ca_file', optionalFileProblem(config.streaming.tlsClientCaFile)),
     ...(config.checkpoint.enabled ? [keyed('checkpoint.criu', executableProblem(config.checkpoint.criu))] : []),
-    keyed('cri.group', groupProblem(config.cri.group, files.groupFile)),
-    keyed('sandboxer.group', groupProblem(config.sandboxer.group, files.groupFile)),
+    ...SERVERS.map((name) => keyed(`${name}.group`, groupProblem(config[name].group, files.groupFile))),
     keyed('root', directoryProblem(config.root)),
     keyed('state', directoryProblem(config.state)),
     keyed('netns_dir', directoryProblem(config.netnsDir)),
     keyed('checkpoint_key_file', directoryProblem(dirname(config.checkpointKeyFile))),
-    keyed('cri.socket', directoryProblem(dirname(config.cri.socket))),
-    keyed('sandboxer.socket', directoryProblem(dirname(config.sandboxer.socket))),
+    ...SERVERS.map((name) => keyed(`${name}.socket`, directoryProblem(dirname(config[name].socket)))),
     ...(config.cgroup.driver === 'systemd' ? [keyed('cgroup.driver', systemdProblem(files.systemdDir))] : []),
   ]
   return (await Promise.all(checks)).filter((problem) => problem !== undefined)

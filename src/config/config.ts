@@ -1,5 +1,6 @@
+import type { LogLevel } from '../core/log-rooms.ts'
 import { addressPath } from './rules.ts'
-import type { LOG_LEVELS, Settings } from './schema.ts'
+import type { Settings } from './schema.ts'
 
 /** Where a server listens. */
 export interface SocketConfig {
@@ -9,6 +10,13 @@ export interface SocketConfig {
   readonly mode: number
   /** Name or numeric id of the owning group; `''` leaves it as it is. */
   readonly group: string
+}
+
+export interface LogConfig {
+  readonly level: LogLevel
+  /** By room, over `level`. */
+  readonly levels: Readonly<Record<string, LogLevel>>
+  readonly format: 'json' | 'pretty'
 }
 
 /** The server for front ends, and what it does for them. */
@@ -99,9 +107,14 @@ export interface Config {
   readonly checkpointKeyFile: string
   /** A key of `runtimes`. */
   readonly defaultRuntimeHandler: string
-  readonly log: { readonly level: (typeof LOG_LEVELS)[number]; readonly format: 'json' | 'pretty' }
+  readonly log: LogConfig
   readonly cri: SocketConfig
   readonly sandboxer: SandboxerConfig
+  readonly admin: SocketConfig
+  /** `address` is an IP address and a port, or `''`. */
+  readonly metrics: { readonly address: string }
+  /** `endpoint` is a URL, or `''`; `sampleRatio` is from 0 to 1. */
+  readonly tracing: { readonly endpoint: string; readonly sampleRatio: number }
   readonly streaming: StreamingConfig
   /** By handler name. Has no prototype, so that a handler named `constructor` is not found in it. */
   readonly runtimes: Readonly<Record<string, RuntimeHandlerConfig>>
@@ -154,6 +167,9 @@ export function toConfig(settings: Settings): Config {
     log: settings.log,
     cri: toSocket(settings.cri, `${state}/cri.sock`),
     sandboxer: toSandboxer(settings.sandboxer, `${state}/sandboxer.sock`),
+    admin: toSocket(settings.admin, `${state}/admin.sock`),
+    metrics: settings.metrics,
+    tracing: { endpoint: settings.tracing.endpoint, sampleRatio: settings.tracing.sample_ratio },
     streaming: toStreaming(settings.streaming),
     runtimes: mapTable(
       settings.runtimes,

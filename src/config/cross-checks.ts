@@ -1,5 +1,5 @@
 import { isRuncShim } from '../core/runtime-type.ts'
-import type { Config, RuntimeHandlerConfig, SocketConfig } from './config.ts'
+import type { Config, RuntimeHandlerConfig } from './config.ts'
 import { addressPath, isLoopback, isWildcard, isWithin, socketProblem } from './rules.ts'
 import { BUILT_IN_SANDBOXERS } from './schema.ts'
 
@@ -53,21 +53,22 @@ function inside(path: string, directory: string): string {
   return path === directory ? 'the same directory as' : 'inside'
 }
 
-function socketProblems({ cri, sandboxer, state }: Config): CrossProblem[] {
+function socketProblems({ cri, sandboxer, admin, state }: Config): CrossProblem[] {
   const problems: CrossProblem[] = []
-  const check = (key: string, { socket }: SocketConfig): void => {
+  const taken = new Map<string, string>()
+  for (const [key, { socket }] of Object.entries({
+    'cri.socket': cri,
+    'sandboxer.socket': sandboxer,
+    'admin.socket': admin,
+  })) {
     const message = socketProblem(socket)
     if (message !== undefined) problems.push({ key, message, dependsOn: ['state'] })
     if (socket === state) problems.push({ key, message: 'must not be the state directory', dependsOn: ['state'] })
-  }
-  check('cri.socket', cri)
-  check('sandboxer.socket', sandboxer)
-  if (cri.socket === sandboxer.socket) {
-    problems.push({
-      key: 'sandboxer.socket',
-      message: `must not be the same as cri.socket: ${cri.socket}`,
-      dependsOn: ['cri.socket', 'state'],
-    })
+    const other = taken.get(socket)
+    if (other !== undefined) {
+      problems.push({ key, message: `must not be the same as ${other}: ${socket}`, dependsOn: [other, 'state'] })
+    }
+    taken.set(socket, key)
   }
   return problems
 }

@@ -23,8 +23,11 @@ function explainedKey({ name, description, byDefault }: KeyDescription): string 
   return `${comment(description)}\n${assignment(name, byDefault)}`
 }
 
-function assignment(key: string, value: unknown): string {
-  return stringify({ [key]: value }).trimEnd()
+/** One line of TOML. A table becomes an inline one: one of its own would end the table that it stands in. */
+export function assignment(key: string, value: unknown): string {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return stringify({ [key]: value }).trimEnd()
+  const members = Object.entries(value).map(([name, member]) => assignment(name, member))
+  return `${key} = {${members.length === 0 ? '' : ` ${members.join(', ')} `}}`
 }
 
 function comment(text: string): string {

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { isReloaded } from './changed-keys.ts'
 import { settingsSchema } from './schema.ts'
 
 /** A key of the configuration file. */
@@ -7,6 +8,8 @@ export interface KeyDescription {
   readonly description: string
   /** The default as the file has it; undefined for a key that must be given. */
   readonly byDefault: unknown
+  /** Whether a reload applies it (of a remote sandboxer: of one that is new); others need a restart. */
+  readonly isReloaded: boolean
 }
 
 /** A table of the configuration file; `name` is `''` for the keys that stand before all tables. */
@@ -28,17 +31,23 @@ export function describeConfig(): SectionDescription[] {
     if (table instanceof z.ZodRecord) {
       const { shape } = table.valueType as z.ZodObject
       const entries = schema.parse(undefined) as Record<string, Record<string, unknown>>
-      sections.push({ name, description, keys: describeKeys(shape), entries })
-    } else if (table instanceof z.ZodObject) sections.push({ name, description, keys: describeKeys(table.shape) })
-    else top.push(describeKey(name, schema))
+      sections.push({ name, description, keys: describeKeys(shape, `${name}.NAME.`), entries })
+    } else if (table instanceof z.ZodObject)
+      sections.push({ name, description, keys: describeKeys(table.shape, `${name}.`) })
+    else top.push(describeKey(name, schema, ''))
   }
   return [{ name: '', description: '', keys: top }, ...sections]
 }
 
-function describeKeys(shape: Readonly<Record<string, z.core.$ZodType>>): KeyDescription[] {
-  return Object.entries(shape).map(([name, schema]) => describeKey(name, schema as z.ZodType))
+function describeKeys(shape: Readonly<Record<string, z.core.$ZodType>>, table: string): KeyDescription[] {
+  return Object.entries(shape).map(([name, schema]) => describeKey(name, schema as z.ZodType, table))
 }
 
-function describeKey(name: string, schema: z.ZodType): KeyDescription {
-  return { name, description: schema.description ?? '', byDefault: schema.safeParse(undefined).data }
+function describeKey(name: string, schema: z.ZodType, table: string): KeyDescription {
+  return {
+    name,
+    description: schema.description ?? '',
+    byDefault: schema.safeParse(undefined).data,
+    isReloaded: isReloaded(`${table}${name}`, new Map()),
+  }
 }

@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { errnoOf, errorMessage } from '../core/errors.ts'
 import type { Config } from './config.ts'
 import type { ConfigOverride } from './override.ts'
-import { ConfigError, parseConfig } from './parse.ts'
+import { ConfigError, parseSettings } from './parse.ts'
+import type { Settings } from './schema.ts'
 
 /** Where the configuration is looked for when the command line names no file. */
 export const DEFAULT_CONFIG_PATH = '/etc/sandboxerd/config.toml'
@@ -17,6 +18,8 @@ export interface LoadOptions {
 
 export interface LoadedConfig {
   readonly config: Config
+  /** The same as the file has it. */
+  readonly settings: Settings
   /** The file it came from; undefined for the embedded defaults. */
   readonly file: string | undefined
 }
@@ -30,8 +33,8 @@ export async function loadConfig(options: LoadOptions = {}): Promise<LoadedConfi
   const file = options.path ?? options.defaultPath ?? DEFAULT_CONFIG_PATH
   const text = await readText(file, options.path !== undefined)
   const source = text === undefined ? 'embedded defaults' : file
-  const config = parseConfig(text ?? '', source, options.overrides)
-  return { config, file: text === undefined ? undefined : file }
+  const parsed = parseSettings(text ?? '', source, options.overrides)
+  return { ...parsed, file: text === undefined ? undefined : file }
 }
 
 async function readText(file: string, mustExist: boolean): Promise<string | undefined> {

@@ -4,7 +4,7 @@ import { CodedError } from '../core/errors.ts'
 import { type Config, toConfig } from './config.ts'
 import { crossProblems } from './cross-checks.ts'
 import { applyOverrides, type ConfigOverride } from './override.ts'
-import { settingsSchema } from './schema.ts'
+import { type Settings, settingsSchema } from './schema.ts'
 
 /** A configuration that cannot be used. `problems` has all that is wrong with it, each beginning with its key. */
 export class ConfigError extends CodedError {
@@ -28,6 +28,15 @@ type Path = readonly PropertyKey[]
  * @throws ConfigError with every problem at once; for text that is not TOML, with the line and the column.
  */
 export function parseConfig(text: string, source: string, overrides: readonly ConfigOverride[] = []): Config {
+  return parseSettings(text, source, overrides).config
+}
+
+/** Like {@link parseConfig}, also with what the configuration was made from: its keys as the file has them. */
+export function parseSettings(
+  text: string,
+  source: string,
+  overrides: readonly ConfigOverride[] = [],
+): { readonly settings: Settings; readonly config: Config } {
   const table = parseToml(text, source)
   const conflicts = applyOverrides(table, overrides)
   if (conflicts.length > 0) throw new ConfigError(source, conflicts)
@@ -46,8 +55,8 @@ export function parseConfig(text: string, source: string, overrides: readonly Co
       .filter(({ key, dependsOn }) => ![key, ...dependsOn].some((needed) => broken.some((bad) => meets(bad, needed))))
       .map(({ key, message }) => `${key}: ${message}`),
   ]
-  if (config === undefined || problems.length > 0) throw new ConfigError(source, problems)
-  return config
+  if (!settings.success || config === undefined || problems.length > 0) throw new ConfigError(source, problems)
+  return { settings: settings.data, config }
 }
 
 function parseToml(text: string, source: string): TomlTable {

@@ -112,3 +112,17 @@ export function isLoopback(address: string): boolean {
 export function isWildcard(address: string): boolean {
   return WILDCARD.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4')
 }
+
+/** Why `text` is not an IP address of the loopback and a port, or undefined when it is, or `''` (none). */
+export function listenProblem(text: string): string | undefined {
+  if (text === '') return undefined
+  const [, v6, v4, port] = /^(?:\[([^\]]+)\]|([\d.]+)):(\d{1,5})$/.exec(text) ?? []
+  const address = v6 ?? v4 ?? ''
+  if (isIP(address) !== (v6 === undefined ? 4 : 6) || Number(port) > 65_535)
+    return 'must be as 127.0.0.1:9464 or [::1]:9464'
+  return isLoopback(address) ? undefined : 'must be a loopback address: whoever can reach it reads the metrics'
+}
+
+export function ratioProblem(value: number): string | undefined {
+  return value >= 0 && value <= 1 ? undefined : 'must be between 0 and 1'
+}

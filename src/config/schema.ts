@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import { z } from 'zod'
+import { isLogRoom, LOG_LEVELS, LOG_ROOMS } from '../core/log-rooms.ts'
 import { shimName } from '../core/runtime-type.ts'
 import {
   addressProblem,
@@ -8,15 +9,14 @@ import {
   graceProblem,
   groupProblem,
   ipProblem,
+  listenProblem,
   isMode,
   optionalPathProblem,
   pathProblem,
   portProblem,
+  ratioProblem,
   secondsProblem,
 } from './rules.ts'
-
-/** The log levels, from the most talkative to the quietest. */
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error'] as const
 
 /** The sandboxers that are part of the daemon; no remote one may take their names. */
 export const BUILT_IN_SANDBOXERS: readonly string[] = ['shim', 'pinned', 'shim-v2']
@@ -41,6 +41,7 @@ const plain = text((value) => (/\p{Cc}/u.test(value) ? 'must not contain control
 const runtimeType = text((value) =>
   value === '' || shimName(value) !== undefined ? undefined : 'must be as io.containerd.runc.v2, or an absolute path',
 )
+const logRoom = text((value) => (isLogRoom(value) ? undefined : `must be one of ${LOG_ROOMS.join(', ')}`))
 const signal = text((value) =>
   Object.hasOwn(constants.signals, value) ? undefined : 'must be the name of a signal, as SIGINT',
 )
@@ -126,6 +127,10 @@ export const settingsSchema = z.strictObject({
   log: z
     .strictObject({
       level: z.enum(LOG_LEVELS).default('info').describe('What is logged at least: trace, debug, info, warn or error.'),
+      levels: z
+        .record(logRoom, z.enum(LOG_LEVELS))
+        .default({})
+        .describe('The level of single rooms over that of all, as { cni = "debug" }.'),
       format: z.enum(['json', 'pretty']).default('json').describe('"json", one object per line, or "pretty" for eyes.'),
     })
     .prefault({})
@@ -163,6 +168,33 @@ export const settingsSchema = z.strictObject({
     })
     .prefault({})
     .describe('The sandbox Controller server (containerd, iSulad).'),
+  admin: z
+    .strictObject({ ...socketKeys('admin.sock'), mode: mode.default('0600').describe('Permissions of the socket.') })
+    .prefault({})
+    .describe('The server for sandboxerctl and for whoever collects metrics on this node: HTTP.'),
+  metrics: z
+    .strictObject({
+      address: text(listenProblem)
+        .default('')
+        .describe(
+          'IP address and port where Prometheus gets metrics over HTTP, as "127.0.0.1:9464". Empty: on the admin socket only.',
+        ),
+    })
+    .prefault({})
+    .describe('Metrics of the daemon.'),
+  tracing: z
+    .strictObject({
+      endpoint: text(baseUrlProblem)
+        .default('')
+        .describe('OTLP/HTTP collector, as "http://127.0.0.1:4318". Empty: no traces.'),
+      sample_ratio: number(ratioProblem)
+        .default(1)
+        .describe(
+          'Which part of the traces that begin here is kept; those of a caller are kept where the caller does.',
+        ),
+    })
+    .prefault({})
+    .describe('OpenTelemetry traces.'),
   streaming: z
     .strictObject({
       address: text(ipProblem)

@@ -40,7 +40,7 @@ export class ContainerIndex extends OwnerIndex<Container> {
 }
 
 /** Whether the CRI may show a container: not while its creation is under way, and no more once its removal was asked for. */
-export function isListed({ status }: Container): boolean {
+export function isListed({ status }: Pick<Container, 'status'>): boolean {
   return status.visible && !status.removing
 }
 

@@ -83,7 +83,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
     this.#options = options
     this.#deps = deps
     const { executor, bundles, failpoints } = deps.create
-    this.#operations = new Operations({ logger: deps.logger })
+    this.#operations = new Operations({ prefix: 'container-', observer: deps.create.observer })
     this.#creations = new Creations(options, {
       ...deps.create,
       index: this.#index,
@@ -283,6 +283,16 @@ export class ContainerManager implements Containers, AsyncDisposable {
       .map(({ id }) => id)
   }
 
+  /** How many owe the release of something. */
+  get owed(): number {
+    return this.#owed.size
+  }
+
+  /** Goes on now with what a container owes, instead of at its next turn. Outside of operations; throws nothing. */
+  async retryOwed(id: string): Promise<void> {
+    await this.#owed.retryNow(id)
+  }
+
   /** All containers, also those that the CRI does not show. */
   all(): readonly Container[] {
     return this.#index.all()
@@ -308,6 +318,20 @@ export class ContainerManager implements Containers, AsyncDisposable {
     const containers: Record<string, number> = {}
     for (const { status } of this.#index.all()) containers[status.state] = (containers[status.state] ?? 0) + 1
     return { containers, containersCreating: this.#creations.size, containersOwed: this.#owed.size }
+  }
+
+  /** Runs work on an id, whether or not there is such a container, when no operation on it is under way. */
+  async alone<T>(id: string, work: () => Promise<T>): Promise<T> {
+    return this.#operations.run(id, `examine ${randomBytes(8).toString('hex')}`, work)
+  }
+
+  /**
+   * Finds out about one anew, as after a restart: what was written of it has been changed. Outside of operations.
+   * @returns why it is not to be trusted, or `''`.
+   */
+  async examine(container: Container): Promise<string> {
+    if ((await this.#recover(container)) === 'later') this.#recoveries.later(container)
+    return container.quarantined
   }
 
   /** Waits for what is under way, then stops watching. Touches no container. */
@@ -392,7 +416,6 @@ export class ContainerManager implements Containers, AsyncDisposable {
     return this.#operations.run(id, 'remove', async () => {
       const wasListed = isListed(container)
       const gone = await this.#teardown.remove(container)
-      this.#deps.logger.info({ containerId: id, gone }, 'container removed')
       this.#settle(container, gone)
       if (wasListed) this.#emit('DELETED', container)
       return gone
@@ -453,9 +476,7 @@ export class ContainerManager implements Containers, AsyncDisposable {
       else if (exit && !hadEnded) this.#emit('STOPPED', container, exit.atNs)
       return verdict
     } catch (error) {
-      const log = { containerId: container.id, error: errorMessage(error) }
-      this.#deps.logger.error(log, 'container cannot be recovered')
-      container.quarantine(errorMessage(error))
+      container.quarantine(`it cannot be recovered: ${errorMessage(error)}`)
       this.#owed.add(container.id)
       return 'leave'
     }

@@ -1,4 +1,4 @@
-import { Durable, type DurableChange, type DurableDeps } from '../lifecycle/durable.ts'
+import { type ChangeLog, Durable, type DurableChange, type DurableDeps } from '../lifecycle/durable.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 import type { ContainerRow } from '../store/rows.ts'
 import { encodeMetadata, encodeStatus } from './status.ts'
@@ -18,12 +18,14 @@ export type ContainerChange = Omit<DurableChange<ContainerStatus>, 'also'>
 /** One container: what it is, how it is, and what it owns. */
 export class Container {
   readonly metadata: ContainerMetadata
+  readonly #deps: DurableDeps
   readonly #durable: Durable<ContainerStatus>
   #quarantined: string
 
   constructor(record: ContainerRecordData, deps: DurableDeps) {
     this.metadata = record.metadata
     this.#quarantined = record.quarantined
+    this.#deps = deps
     const { id, sandboxId, name } = record.metadata
     const identity = { id, sandbox_id: sandboxId, name, metadata: encodeMetadata(record.metadata) }
     this.#durable = new Durable(
@@ -34,9 +36,11 @@ export class Container {
           return { op: 'putContainer', row: { ...row, seal: deps.sealer.seal(...containerParts(row)) } }
         },
         remove: { op: 'deleteContainer', id },
+        changed: (from, to, log) => this.#logChange(from, to, log),
       },
       deps,
     )
+    if (this.#quarantined !== '') this.#logQuarantine()
   }
 
   get id(): string {
@@ -62,7 +66,9 @@ export class Container {
 
   /** Stops trusting what is known of it. It stays releasable, and the reason is shown. The first reason is kept. */
   quarantine(reason: string): void {
-    this.#quarantined ||= reason
+    if (this.#quarantined !== '' || reason === '') return
+    this.#quarantined = reason
+    this.#logQuarantine()
   }
 
   /** See {@link Durable.insert}. */
@@ -82,9 +88,34 @@ export class Container {
     await this.#durable.note(change)
   }
 
+  /** Writes everything that is known of it anew, and trusts it from then on. */
+  async rewrite(): Promise<void> {
+    await this.save({ status: (current) => ({ ...current }), put: this.entries })
+    this.#quarantined = ''
+  }
+
   /** See {@link Durable.delete}. */
   async delete(): Promise<void> {
     await this.#durable.delete()
+    this.#logState({ from: this.status.state, to: 'REMOVED', why: this.status.message || 'all of it is released' })
+  }
+
+  #logChange(from: ContainerStatus, to: ContainerStatus, log: ChangeLog): void {
+    if (from.state === to.state) return
+    const { exit, oomKilled } = to
+    const end = exit && exit !== from.exit ? { exitCode: exit.code, reason: exit.reason, oomKilled } : {}
+    this.#logState({ from: from.state, to: to.state, ...end, ...log })
+  }
+
+  #logState(fields: ChangeLog): void {
+    const { name, sandboxId } = this.metadata
+    this.#deps.logger.info({ containerId: this.id, sandboxId, name, ...fields }, 'container state')
+  }
+
+  #logQuarantine(): void {
+    const { name, sandboxId } = this.metadata
+    const log = { containerId: this.id, sandboxId, name, reason: this.#quarantined }
+    this.#deps.logger.error(log, 'container quarantined')
   }
 }
 

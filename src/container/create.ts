@@ -2,6 +2,7 @@ import { chmod, chown, mkdir, rename } from 'node:fs/promises'
 import { sealCheckpoint, writeCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { Group } from '../core/group.ts'
+import type { Observer } from '../core/observer.ts'
 import type { Executors } from '../executor/executors.ts'
 import type { ContainerIo, ExecutedRecord } from '../executor/types.ts'
 import type { RunProgram } from '../host/programs/outcome.ts'
@@ -40,6 +41,8 @@ export interface CreateDeps {
   readonly bundles: Bundles
   readonly run: RunProgram
   readonly failpoints: Failpoints
+  /** Default: nobody. */
+  readonly observer?: Observer | undefined
 }
 
 /** What CreateContainer has decided before anything is made. */
@@ -90,6 +93,7 @@ export class CreateSequence {
     this.#options = options
     this.#deps = deps
     this.#paths = containerPaths(options.roots, plan.metadata.id)
+    steps.of(plan.metadata.id)
   }
 
   /** The container, once there is a record of it. */
@@ -245,6 +249,7 @@ export class CreateSequence {
         resources: this.#plan.metadata.config.linux?.resources ?? null,
       }),
       put: container.entries.map((entry) => ({ ...entry, state: 'held' })),
+      log: { why: 'it was created', steps: this.#steps.timings },
     })
   }
 }

@@ -1,10 +1,11 @@
-import { randomBytes } from 'node:crypto'
 import { join, normalize } from 'node:path'
 import type { Logger } from 'pino'
 import { canonicalJson } from '../core/canonical-json.ts'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
+import { newId } from '../core/ids.ts'
 import { nowNs } from '../core/now.ts'
+import { UNOBSERVED } from '../core/observer.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import type { ImageRootfs, ImageView } from '../image/types.ts'
 import { Steps } from '../lifecycle/steps.ts'
@@ -122,17 +123,22 @@ export class Creations {
   }
 
   async #run(name: string, pod: Pod, wanted: Wanted, signal: AbortSignal): Promise<string> {
-    const { images, failpoints, logger, index, onProcess, onCreated } = this.#deps
-    const steps = new Steps('container-create', failpoints)
+    const { images, failpoints, observer = UNOBSERVED } = this.#deps
+    const steps = new Steps('container-create', failpoints, observer)
     using held = new HeldImages(images)
     const plan = steps.plan('prepareContainerData', () => this.#plan(name, pod, wanted, held))
-    const { id } = plan.metadata
+    const operation = { kind: 'operation', name: 'container-create', id: plan.metadata.id } as const
+    return await observer.run(operation, () => this.#runToItsEnd(plan, steps, signal))
+  }
+
+  async #runToItsEnd(plan: CreatePlan, steps: Steps, signal: AbortSignal): Promise<string> {
+    const { logger, index, onProcess, onCreated } = this.#deps
+    const { id, name } = plan.metadata
     const observer = { recorded: (container: Container) => index.add(container), created: onProcess }
     const sequence = new CreateSequence(plan, steps, observer, this.#options, this.#deps)
     using limit = deadline(`create container ${name}`, this.#options.createTimeoutMs, signal)
     try {
       const container = await sequence.run(limit.signal)
-      logger.info({ containerId: id, sandboxId: pod.id, name, steps: steps.timings }, 'container created')
       onCreated(container)
       return id
     } catch (error) {
@@ -152,7 +158,7 @@ export class Creations {
     const mountedImages = new Map(imagesToMount(config).map((reference) => [reference, held.hold(reference).id]))
     if (pod.tasks?.announced) checkLayers(this.#deps.images, [image.id, ...mountedImages.values()])
     const metadata = {
-      id: randomBytes(32).toString('hex'),
+      id: newId(this.#deps.durable.sealer),
       name,
       sandboxId: pod.id,
       config,

@@ -125,11 +125,8 @@ export class ExitRecorder {
     await container.note({
       status: (current) =>
         current.exit ? current : { ...current, state: 'EXITED', exit: notBefore(exit, current.startedAtNs), oomKilled },
+      log: { why: 'its process ended' },
     })
-    this.#deps.logger.info(
-      { containerId: container.id, ...exit, atNs: exit.atNs.toString(), oomKilled },
-      'container ended',
-    )
     if (container.status.startedAtNs > 0n) this.#deps.onEnded(container)
   }
 

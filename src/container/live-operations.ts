@@ -79,7 +79,8 @@ export class LiveOperations {
       }
       // What is left of a restore is nothing that another could begin with.
       const ended = restored ? ({ state: 'EXITED', exit: unknownExit() } as const) : {}
-      await container.note({ status: (current) => ({ ...current, ...ended, message: errorMessage(error) }) })
+      const message = errorMessage(error)
+      await container.note({ status: (current) => ({ ...current, ...ended, message }), log: { why: message } })
       throw error
     }
     await failpoints.hit('container-start.start.after', limit.signal)
@@ -92,6 +93,7 @@ export class LiveOperations {
         state: current.exit ? 'EXITED' : 'RUNNING',
         exit: notBefore(current.exit, startedAtNs),
       }),
+      log: { why: 'it was started' },
     })
     return startedAtNs
   }

@@ -57,9 +57,6 @@ export class Recovery {
 
   async recover(container: Container): Promise<Verdict> {
     const { visible, removing, exit } = container.status
-    if (container.quarantined !== '') {
-      this.#deps.logger.error({ containerId: container.id, reason: container.quarantined }, 'container quarantined')
-    }
     if (!visible) return 'rollback'
     if (removing) return 'remove'
     if (exit) return 'leave'
@@ -71,13 +68,12 @@ export class Recovery {
     try {
       return await this.#observe(container)
     } catch (error) {
-      const log = { containerId: container.id, error: errorMessage(error) }
+      const message = errorMessage(error)
       if (isUnreachable(error) && this.#isTask(container)) {
-        this.#deps.logger.warn(log, 'container cannot be observed yet')
+        this.#deps.logger.warn({ containerId: container.id, error: message }, 'container cannot be observed yet')
         return 'later'
       }
-      container.quarantine(errorMessage(error))
-      this.#deps.logger.error(log, 'container cannot be observed')
+      container.quarantine(`it cannot be observed: ${message}`)
       return 'leave'
     }
   }
@@ -151,12 +147,11 @@ export class Recovery {
     if (container.status.state === state && container.status.process) return
     await container.note({
       status: (current) => ({ ...current, state, process, startedAtNs: current.startedAtNs || (startedAtNs ?? 0n) }),
+      log: { why: 'it was found like that' },
     })
   }
 
   async #ended(container: Container, exit: ExitStatus, oomKilled: boolean): Promise<void> {
-    const log = { containerId: container.id, ...exit, atNs: exit.atNs.toString(), oomKilled }
-    this.#deps.logger.info(log, 'container ended while away')
     await container.note({
       status: (current) => ({
         ...current,
@@ -164,6 +159,7 @@ export class Recovery {
         exit: notBefore(exit, current.startedAtNs),
         oomKilled,
       }),
+      log: { why: 'it ended while no daemon ran' },
     })
   }
 }

@@ -195,6 +195,7 @@ export class Teardown {
         state: 'EXITED',
         exit: current.exit ?? unknownExit(),
       }),
+      log: { why: 'it was ended' },
     })
   }
 }

@@ -190,8 +190,9 @@ export class PauseContainers {
     return { runtime: record.container.runtime, runtimeSpec: text === undefined ? null : (JSON.parse(text) as unknown) }
   }
 
-  listOwned(): { id: string; pid: number }[] {
-    return this.#executor.listOwned()
+  /** @param stateParent the directory in which each sandbox has its state directory. */
+  listOwned(stateParent: string): readonly { readonly id: string; readonly pid: number }[] {
+    return this.#executor.listOwned().filter(({ id, bundleDir }) => bundleDir === join(stateParent, id))
   }
 
   #runtime(handler: string): OciRuntime {

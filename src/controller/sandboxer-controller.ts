@@ -1,6 +1,6 @@
 import type { RemoteCall, SandboxerClient } from '../client/sandboxer-client.ts'
 import { fromTimestamp } from '../client/timestamp.ts'
-import { CodedError, errorCode, errorMessage } from '../core/errors.ts'
+import { CodedError, type ErrorCode, errorCode, errorMessage } from '../core/errors.ts'
 import { nowNs } from '../core/now.ts'
 import type { AnnouncedTask } from '../executor/task/types.ts'
 import type { ExitStatus, TaskEndpoint } from '../executor/types.ts'
@@ -28,6 +28,9 @@ const READ_MS = 2000
 const PROBE_MS = 5000
 /** The first version of the Task service whose Create says all that there is to say of a container. */
 const NEEDS_NO_ANNOUNCEMENT = 3
+
+/** What a call ends with that had no answer. */
+const UNANSWERED: readonly ErrorCode[] = ['Unavailable', 'DeadlineExceeded', 'Canceled']
 
 export interface SandboxerOptions {
   /** The name of the sandboxer in the configuration. */
@@ -83,6 +86,19 @@ export class SandboxerController implements Controller<SandboxerRecord> {
     this.networkFirst = options.networkFirst
     this.#options = options
     this.#deps = deps
+  }
+
+  get address(): string {
+    return this.#options.address
+  }
+
+  /** Whether the peer is there: it answers, whatever it says. @throws CodedError that says why it is not. */
+  async probe(timeoutMs: number): Promise<void> {
+    try {
+      await this.#deps.client.platform('', this.#call(timeoutMs))
+    } catch (error) {
+      if (UNANSWERED.includes(errorCode(error))) throw error
+    }
   }
 
   async plan({ id, config, runtimeHandler }: SandboxSpec): Promise<SandboxerRecord> {

@@ -69,6 +69,8 @@ export class ShimController implements Controller<ShimRecord> {
 
   async listOwned(): Promise<readonly { readonly ownerId: string; readonly subject: string }[]> {
     const parent = dirname(this.#stateParent)
-    return this.#pauses.listOwned().map(({ id, pid }) => ({ ownerId: id, subject: `conmon ${pid} of ${parent}` }))
+    return this.#pauses
+      .listOwned(this.#stateParent)
+      .map(({ id, pid }) => ({ ownerId: id, subject: `conmon ${pid} of ${parent}` }))
   }
 }

@@ -49,7 +49,9 @@ export function errnoOf(error: unknown): string | undefined {
   return typeof error.code === 'string' ? error.code : undefined
 }
 
-/** The code of anything that was thrown: `Internal` unless it is one of ours. */
+/** The code of anything that was thrown: that of one of ours, `ResourceExhausted` for a full disk, else `Internal`. */
 export function errorCode(error: unknown): ErrorCode {
-  return error instanceof CodedError ? error.code : 'Internal'
+  if (error instanceof CodedError) return error.code
+  // A full disk is nobody's mistake in the program.
+  return ['ENOSPC', 'EDQUOT'].includes(errnoOf(error) ?? '') ? 'ResourceExhausted' : 'Internal'
 }

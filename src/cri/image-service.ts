@@ -1,21 +1,19 @@
-import type { Logger } from 'pino'
 import type { Image } from '../generated/runtime/v1/Image.ts'
 import type { ImageFilter__Output } from '../generated/runtime/v1/ImageFilter.ts'
 import type { ImageServiceHandlers } from '../generated/runtime/v1/ImageService.ts'
 import type { ListImagesResponse } from '../generated/runtime/v1/ListImagesResponse.ts'
-import { unary } from '../grpc/handler.ts'
+import { type HandlerDeps, unary } from '../grpc/handler.ts'
 import type { Images } from '../image/types.ts'
 import { toFilesystemUsage, toImage, toImageStatus } from './image-messages.ts'
 import { listHandlers } from './list-handlers.ts'
 import { validateAuth, validateImage, validateImageFilter } from './validate-image.ts'
 
-export interface ImageServiceDeps {
+export interface ImageServiceDeps extends HandlerDeps {
   readonly images: Images
   /** The methods on the wire: how large a list is is known to its encoder. */
   readonly wire: {
     readonly ListImages: { readonly responseSerialize: (response: ListImagesResponse) => { readonly length: number } }
   }
-  readonly logger: Logger
 }
 
 type ImageMethods = Pick<

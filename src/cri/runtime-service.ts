@@ -57,7 +57,7 @@ export function servedContract(service: RuntimeServiceDefinition): RuntimeServic
 
 /** The CRI front: validates, calls, maps. Holds no state. gRPC answers UNIMPLEMENTED for methods that are not here. */
 export function runtimeService(options: RuntimeServiceOptions, deps: RuntimeServiceDeps) {
-  const { stats, wire, logger } = deps
+  const { stats, wire, ...handler } = deps
   return {
     ...nodeHandlers(options, deps),
     ...sandboxHandlers(deps),
@@ -65,7 +65,7 @@ export function runtimeService(options: RuntimeServiceOptions, deps: RuntimeServ
     ...containerHandlers(deps),
     ...checkpointHandlers(deps),
     ...streamingHandlers(deps),
-    ...statsHandlers({ stats, logger, layersPath: options.layersPath, encode: encoders(wire) }),
+    ...statsHandlers({ ...handler, stats, layersPath: options.layersPath, encode: encoders(wire) }),
   } satisfies Partial<RuntimeServiceHandlers>
 }
 
@@ -108,7 +108,7 @@ function sandboxHandlers(deps: RuntimeServiceDeps) {
   } satisfies Partial<RuntimeServiceHandlers>
 }
 
-function sandboxListHandlers({ sandboxes, wire, logger }: RuntimeServiceDeps) {
+function sandboxListHandlers({ sandboxes, wire, ...handler }: RuntimeServiceDeps) {
   const { list, stream } = listHandlers(
     {
       what: 'pod sandboxes',
@@ -118,7 +118,7 @@ function sandboxListHandlers({ sandboxes, wire, logger }: RuntimeServiceDeps) {
       toPart: (items) => ({ pod_sandboxes: items }),
       encode: wire.ListPodSandbox.responseSerialize,
     },
-    { logger },
+    handler,
   )
   return { ListPodSandbox: list, StreamPodSandboxes: stream } satisfies Partial<RuntimeServiceHandlers>
 }

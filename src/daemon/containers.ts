@@ -17,6 +17,7 @@ import { containerResources, planResources } from '../container/resources.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import type { OwnedResource } from '../core/resource.ts'
 import type { Failpoints } from '../core/failpoints.ts'
+import type { Observer } from '../core/observer.ts'
 import type { Executors } from '../executor/executors.ts'
 import type { ProcessCheckpoints } from '../executor/process-checkpoints.ts'
 import type { SeccompProfiles } from '../executor/seccomp-profiles.ts'
@@ -53,6 +54,7 @@ export interface ContainerParts {
   readonly pods: Pods
   readonly onEvent: (event: LifecycleEvent) => void
   readonly failpoints: Failpoints
+  readonly observer: Observer
   readonly logger: Logger
 }
 
@@ -64,7 +66,7 @@ export async function buildContainers(
   given: ContainerParts,
   parts: CleanupStack,
 ): Promise<ContainerManager> {
-  const { bootId, loaded, durable, executor, executed, processes, kernel, failpoints, logger } = given
+  const { bootId, loaded, durable, executor, executed, processes, kernel, failpoints, observer, logger } = given
   const roots = { root: config.root, state: config.state }
   const directories = new Directories(
     { parents: [containersDir(roots.root), containersDir(roots.state)] },
@@ -74,7 +76,7 @@ export async function buildContainers(
   const { releaseMs, runPodSandboxMs } = config.timeouts
   const releaser = new Releaser(
     { budgetMs: releaseMs },
-    { kinds: [directories, overlays, executed], failpoints, logger },
+    { kinds: [directories, overlays, executed], failpoints, observer, logger },
   )
   const bundles = buildBundles(config, given, () => manager)
   const { timeoutMs: checkpointMs, maxBytes } = config.checkpoint
@@ -103,6 +105,7 @@ export async function buildContainers(
           bundles,
           run: given.programs.run,
           failpoints,
+          observer,
         },
         pods: given.pods,
         executed,

@@ -1,74 +1,121 @@
-import { chmod } from 'node:fs/promises'
 import { join } from 'node:path'
 import { loadOrCreateKey } from '../checkpoint/key.ts'
 import { CniNetworks } from '../cni/cni-networks.ts'
 import type { Config } from '../config/config.ts'
+import type { LoadedConfig } from '../config/load.ts'
+import type { Reload } from '../admin/api.ts'
 import { CleanupStack } from '../core/cleanup.ts'
-import { deadline } from '../core/deadline.ts'
+import { deadline, waitFor } from '../core/deadline.ts'
 import { errorMessage } from '../core/errors.ts'
 import { Failpoints } from '../core/failpoints.ts'
+import type { Observer } from '../core/observer.ts'
 import { Sealer } from '../core/seal.ts'
-import { imageService } from '../cri/image-service.ts'
-import { runtimeService, servedContract } from '../cri/runtime-service.ts'
-import { type Contracts, loadContracts } from '../grpc/load.ts'
-import { GrpcServer } from '../grpc/server.ts'
-import { makeDirectory } from '../host/files.ts'
+import { loadContracts } from '../grpc/load.ts'
 import { loadLibc } from '../host/libc.ts'
+import type { PassedSocket } from '../host/systemd/service-environment.ts'
 import { runBeforeOthers } from '../host/priority.ts'
 import { Programs } from '../host/programs/programs.ts'
 import { containersDir } from '../container/paths.ts'
-import { sandboxesDir } from '../sandbox/paths.ts'
-import type { Waits } from '../sandboxer/waits.ts'
 import type { Loaded } from '../store/rows.ts'
-import { Store } from '../store/store.ts'
+import type { Store } from '../store/store.ts'
 import { StreamingServer } from '../streaming/server.ts'
 import type { Logger } from '../telemetry/logger.ts'
+import type { Logs } from '../telemetry/logs.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import type { AdminServer } from '../admin/server.ts'
+import { pullProgress } from '../admin/pull-progress.ts'
+import { type AdminParts, openAdmin } from './admin.ts'
+import { activatedSockets } from './activation.ts'
 import { collectStaleAttachments } from './cni-gc.ts'
+import { makeDirectories } from './directories.ts'
+import { type Examine, openDoctor } from './doctor.ts'
+import { FrontServers } from './front-servers.ts'
 import { lockInstance } from './instance-lock.ts'
 import { buildNode, type Node } from './node.ts'
+import { LiveConfig } from './live-config.ts'
 import { NodeHealth } from './node-health.ts'
-import { openSandboxer } from './sandboxer.ts'
+import { openStore } from './open-store.ts'
+import { restorePodCidrs, savePodCidrs } from './pod-cidrs.ts'
+import { Reloader } from './reload.ts'
+import { type Left, removeAll } from './remove-all.ts'
+import { SandboxerHealth } from './sandboxer-health.ts'
+import { ServiceState } from './service-state.ts'
+import { statusLine } from './status-line.ts'
+import { openMetricsServer, openTelemetry, type WatchedParts, watchNode } from './telemetry.ts'
 import { whyNoUserNamespaces } from './userns-probe.ts'
 
 export interface DaemonDeps {
-  readonly logger: Logger
+  readonly logs: Logs
   readonly version: string
   /** Failpoint rules (`SANDBOXERD_FAILPOINTS`); only where the configuration allows them. */
   readonly failpoints: string
+  /** Listening sockets that the service manager holds for us. Default: none. */
+  readonly sockets?: readonly PassedSocket[]
+  /** Whom to tell how we are. Default: nobody. */
+  readonly service?: ServiceState
+  /** Reads the configuration again, from where it was read first. Default: it never changes. */
+  readonly load?: () => Promise<LoadedConfig>
 }
+
+/** What a daemon that stops takes beyond the time for requests under way: closing its parts. */
+const CLOSE_MS = 30_000
+/** How much longer the service manager waits than that, so that who gives up first can say why. */
+const MARGIN_MS = 15_000
 
 /**
  * The daemon: builds every part, restores what is on record, serves, recovers. The only place that knows everything.
  * Closing it ends no pod.
  */
 export class Daemon implements AsyncDisposable {
+  readonly #live: LiveConfig
   readonly #config: Config
+  readonly #sockets: readonly PassedSocket[]
+  readonly #service: ServiceState
+  readonly #reloader: Reloader
+  readonly #logs: Logs
   readonly #logger: Logger
   readonly #version: string
   readonly #failpoints: Failpoints
   readonly #parts = new CleanupStack()
   readonly #closing = new AbortController()
-  readonly #servers: GrpcServer[] = []
   #node: Node | undefined
+  #health: NodeHealth | undefined
+  #networks: CniNetworks | undefined
   #streaming: StreamingServer | undefined
-  #waits: Waits | undefined
+  #servers: FrontServers | undefined
+  #admin: AdminServer | undefined
   #recovered: Promise<void> = Promise.resolve()
+  #isRecovered = false
+  readonly #file: string | undefined
 
-  private constructor(config: Config, deps: DaemonDeps) {
+  private constructor(loaded: LoadedConfig, deps: DaemonDeps) {
+    this.#live = new LiveConfig(loaded.config)
+    const config = this.#live.current
     this.#config = config
-    this.#logger = deps.logger
+    this.#file = loaded.file
+    this.#sockets = deps.sockets ?? []
+    this.#logs = deps.logs
+    this.#logger = deps.logs.of('daemon')
     this.#version = deps.version
     this.#failpoints = new Failpoints(config.debug.failpoints ? deps.failpoints : '')
+    this.#service = deps.service ?? new ServiceState({ notify: undefined, logger: this.#logger })
+    this.#reloader = new Reloader(loaded, {
+      load: deps.load ?? (async () => loaded),
+      apply: (next, keys) => this.#apply(next, keys),
+      service: this.#service,
+      logger: this.#logger,
+    })
   }
 
   /**
    * Starts it; it serves when this returns, and recovers behind that.
    * @throws CodedError that says what the node lacks; nothing is left open then.
    */
-  static async start(config: Config, deps: DaemonDeps): Promise<Daemon> {
-    const daemon = new Daemon(config, deps)
+  static async start(loaded: LoadedConfig, deps: DaemonDeps): Promise<Daemon> {
+    const daemon = new Daemon(loaded, deps)
     try {
-      await daemon.#start()
+      // Another start would begin at the same place: what is slow gets its time.
+      await daemon.#service.takingLong('starting', () => daemon.#start())
       return daemon
     } catch (error) {
       await daemon[Symbol.asyncDispose]()
@@ -81,18 +128,40 @@ export class Daemon implements AsyncDisposable {
     return this.#recovered
   }
 
+  /** Stops and removes all that there is, whoever has asked for it; returns what is left when `signal` aborts. */
+  async removeAll(signal: AbortSignal): Promise<readonly Left[]> {
+    await waitFor(this.#recovered, signal)
+    return this.#node ? removeAll(this.#node, signal) : []
+  }
+
+  /** How the pods are, in a few words. */
+  describe(): string {
+    return this.#node ? statusLine(this.#node.sandboxes) : 'starting'
+  }
+
+  /** See {@link Reloader.reload}. */
+  async reload(): Promise<Reload> {
+    return this.#reloader.reload()
+  }
+
+  /** When closing it takes longer than this, something does not end. */
+  get stopLimitMs(): number {
+    return this.#config.timeouts.drainMs + CLOSE_MS
+  }
+
   /** Lets operations that are under way end, for as long as the configuration says, and closes everything. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#service.stopping(this.stopLimitMs + MARGIN_MS)
     this.#closing.abort()
     // Nobody waits for streams that do not end by themselves.
     this.#node?.events[Symbol.dispose]()
-    this.#waits?.[Symbol.dispose]()
     try {
       const { drainMs } = this.#config.timeouts
       await Promise.all([
-        ...this.#servers.map((server) => server.close(drainMs)),
+        this.#servers?.close(drainMs),
         // A session may last for hours: all end at once.
         this.#streaming?.[Symbol.asyncDispose](),
+        this.#admin?.close(drainMs),
         this.#drain(),
       ])
     } finally {
@@ -102,27 +171,39 @@ export class Daemon implements AsyncDisposable {
 
   async #start(): Promise<void> {
     const config = this.#config
-    await this.#makeDirectories()
+    const { cri, sandboxer, admin } = config
+    const wanted = {
+      '[cri] socket': cri.socket,
+      '[sandboxer] socket': sandboxer.socket,
+      '[admin] socket': admin.socket,
+    }
+    const activated = activatedSockets(this.#sockets, wanted)
+    await makeDirectories(config)
     runBeforeOthers()
     const libc = loadLibc()
     // What we were started with is not for pods.
     libc.closeOnExecFrom(3)
+    const told = { logs: this.#logs, version: this.#version }
+    const { observer, metrics } = await openTelemetry(config, told, this.#parts)
     this.#parts.use(lockInstance(libc, join(config.root, 'lock')))
     const sealer = new Sealer(await loadOrCreateKey(config.checkpointKeyFile))
     const programs = this.#parts.use(new Programs())
     const networks = this.#parts.use(
       new CniNetworks(
         { ...config.cni, timeoutMs: config.timeouts.cniMs },
-        { logger: this.#logger.child({ module: 'cni' }), run: programs.run },
+        { logger: this.#logs.of('cni'), run: programs.run, observer },
       ),
     )
+    this.#networks = networks
     // Asking the plugins for their versions takes as long as opening the database.
-    const [{ store, loaded }] = await Promise.all([this.#openStore(), networks.start()])
-    setStoredPodCidrs(networks, loaded)
+    this.#service.status('opening the database')
+    const [{ store, loaded }] = await Promise.all([this.#openStore(observer), networks.start()])
+    this.#service.status('starting')
+    restorePodCidrs(loaded, { networks, logger: this.#logger })
 
     const failpoints = this.#failpoints
     const contracts = loadContracts()
-    const base = { libc, programs, sealer, store, loaded, networks, failpoints, contracts, logger: this.#logger }
+    const base = { libc, programs, sealer, store, loaded, networks, failpoints, contracts, observer, logs: this.#logs }
     const node = await buildNode(config, base, this.#parts)
     this.#node = node
     const health = this.#parts.use(
@@ -135,72 +216,87 @@ export class Daemon implements AsyncDisposable {
             { directory: join(config.root, 'userns-probe'), entered: [config.root, containersDir(config.state)] },
             node,
           ),
-        onPodCidrs: (cidrs) => void this.#savePodCidrs(store, cidrs),
+        onPodCidrs: (cidrs) => void savePodCidrs(cidrs, { store, logger: this.#logger }),
       }),
     )
     // What it can do it says right from the first answer on.
     await health.start()
-    await this.#serve(node, health, contracts)
-    this.#recovered = this.#recover(node, networks)
+    this.#health = health
+    const streaming = await this.#openStreaming(node)
+    const sandboxers = new SandboxerHealth(node)
+    await this.#watch(metrics, { node, networks, health, streaming, sandboxers })
+    const examine = openDoctor(config, node, {
+      ...base,
+      isRecovered: () => this.#isRecovered,
+      logger: this.#logs.of('doctor'),
+    })
+    const fd = activated.get(admin.socket)
+    await this.#openAdmin({ node, health, store, sealer, metrics, sandboxers, examine, fd })
+    const front = { node, health, streaming, contracts, observer, ...told, activated, parts: this.#parts }
+    this.#servers = new FrontServers(config, front)
+    await this.#servers.listen()
+    const { baseUrl } = streaming
+    const held = [...activated.keys()]
+    this.#logger.info({ cri: cri.socket, sandboxer: sandboxer.socket, streaming: baseUrl, held }, 'serving')
+    this.#recovered = this.#recover(node, networks).finally(() => (this.#isRecovered = true))
   }
 
-  async #openStore(): Promise<{ store: Store; loaded: Loaded }> {
-    const opened = await Store.open(join(this.#config.root, 'sandboxerd.db'))
+  async #openStore(observer: Observer): Promise<{ store: Store; loaded: Loaded }> {
+    const path = join(this.#config.root, 'sandboxerd.db')
+    const opened = await openStore(path, { version: this.#version, observer, logger: this.#logger })
     this.#parts.use(opened.store)
-    const { setAside } = opened.loaded
-    if (setAside) this.#logger.error(setAside, 'database was damaged: set aside, rebuilding from checkpoints')
     return opened
   }
 
-  async #makeDirectories(): Promise<void> {
-    const { root, state } = this.#config
-    const rooms = [sandboxesDir, containersDir].flatMap((directoryIn) => [directoryIn(root), directoryIn(state)])
-    for (const directory of [root, state, ...rooms, join(state, 'exits')]) {
-      await makeDirectory(directory)
-      await chmod(directory, 0o700)
-    }
-    // The root of a pod's user namespace has to get through to the root file systems of its containers, and a group that
-    // may connect to the socket. What they pass is closed to them.
-    for (const directory of [root, state, containersDir(state)]) await chmod(directory, 0o711)
-  }
-
   async #openStreaming(node: Node): Promise<StreamingServer> {
-    const logger = this.#logger.child({ module: 'streaming' })
+    const logger = this.#logs.of('streaming')
     this.#streaming = new StreamingServer(this.#config.streaming, { ...node, logger })
     await this.#streaming.listen()
     return this.#streaming
   }
 
-  async #serve(node: Node, health: NodeHealth, contracts: Contracts): Promise<void> {
-    const streaming = await this.#openStreaming(node)
-    const { root, cri, sandboxer } = this.#config
-    const logger = this.#logger.child({ module: 'grpc' })
-    const servers = [cri, sandboxer].map(
-      ({ socket, mode, group }) => new GrpcServer({ socketPath: socket, mode, group }, { logger }),
-    )
-    const [criServer, sandboxerServer] = servers
-    const { RuntimeService, ImageService } = contracts.cri.runtime.v1
-    const wire = servedContract(RuntimeService.service)
-    criServer?.addService(
-      wire,
-      runtimeService(
-        { runtimeVersion: this.#version, layersPath: containersDir(root) },
-        { ...node, node: health, streamUrls: streaming, wire, logger },
-      ),
-    )
-    criServer?.addService(
-      ImageService.service,
-      imageService({ images: node.images, wire: ImageService.service, logger }),
-    )
-    const served = openSandboxer(this.#config, node, { contracts, logger }, this.#parts)
-    this.#waits = served.waits
-    sandboxerServer?.addService(served.definition, served.implementation)
-    for (const server of servers) {
-      this.#servers.push(server)
-      await server.listen()
-      server.setServing(true)
-    }
-    this.#logger.info({ cri: cri.socket, sandboxer: sandboxer.socket, streaming: streaming.baseUrl }, 'serving')
+  /** Metrics can be had as soon as there is something to tell. */
+  async #watch(metrics: Metrics, parts: Omit<WatchedParts, 'isRecovered' | 'watchdogPings'>): Promise<void> {
+    const isRecovered = (): boolean => this.#isRecovered
+    watchNode(metrics, { ...parts, isRecovered, watchdogPings: () => this.#service.pings })
+    await openMetricsServer(this.#config, { metrics, logs: this.#logs }, this.#parts)
+  }
+
+  async #openAdmin(
+    parts: Pick<AdminParts, 'node' | 'health' | 'store' | 'sealer' | 'fd'> & {
+      readonly metrics: Metrics
+      readonly sandboxers: SandboxerHealth
+      readonly examine: Examine
+    },
+  ): Promise<void> {
+    const { node, metrics, sandboxers, examine } = parts
+    this.#admin = await openAdmin({
+      ...parts,
+      config: this.#config,
+      configFile: this.#file,
+      version: this.#version,
+      streamingUrl: this.#streaming?.baseUrl ?? '',
+      isRecovered: () => this.#isRecovered,
+      others: {
+        operations: () => metrics.activities.operations(),
+        probeSandboxers: () => sandboxers.probe(),
+        logLevels: this.#logs,
+        reload: () => this.reload(),
+        pull: (body, signal) => pullProgress(body, node, signal),
+        metrics: () => metrics.text(),
+        doctor: examine,
+      },
+      logger: this.#logs.of('admin'),
+    })
+  }
+
+  /** What can fail comes first: then nothing has changed. */
+  async #apply(next: Config, keys: readonly string[]): Promise<void> {
+    await this.#streaming?.reloadTls()
+    this.#node?.addSandboxers(next.sandboxers)
+    this.#live.apply(next, keys)
+    this.#logs.configure(next.log)
+    await Promise.all([this.#networks?.reload(), this.#health?.refresh()])
   }
 
   async #recover({ sandboxes, containers }: Node, networks: CniNetworks): Promise<void> {
@@ -213,14 +309,6 @@ export class Daemon implements AsyncDisposable {
     }
   }
 
-  async #savePodCidrs(store: Store, cidrs: readonly string[]): Promise<void> {
-    try {
-      await store.commit([{ op: 'putNode', key: 'pod_cidrs', value: JSON.stringify(cidrs) }])
-    } catch (error) {
-      this.#logger.warn({ error: errorMessage(error) }, 'pod CIDRs cannot be saved; the kubelet tells them again')
-    }
-  }
-
   async #drain(): Promise<void> {
     if (!this.#node) return
     using limit = deadline('drain', this.#config.timeouts.drainMs)
@@ -230,9 +318,4 @@ export class Daemon implements AsyncDisposable {
       this.#logger.warn({ error: errorMessage(error) }, 'operations are left to the next start')
     }
   }
-}
-
-function setStoredPodCidrs(networks: CniNetworks, loaded: Loaded): void {
-  const stored = loaded.node['pod_cidrs']
-  if (stored !== undefined) networks.setPodCidrs(JSON.parse(stored) as string[])
 }

@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
+import type { Observer } from '../core/observer.ts'
 import type { Libc } from '../host/libc.ts'
 import type { Programs } from '../host/programs/programs.ts'
 import { ImageStore } from '../image/image-store.ts'
@@ -10,6 +11,7 @@ export interface ImageParts {
   readonly programs: Programs
   readonly libc: Libc
   readonly usedBy: (imageId: string) => readonly string[]
+  readonly observer: Observer
   readonly logger: Logger
 }
 

@@ -2,13 +2,14 @@ import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import type { CniNetworks } from '../cni/cni-networks.ts'
 import type { Config } from '../config/config.ts'
-import { deadline } from '../core/deadline.ts'
+import { deadline, waitFor } from '../core/deadline.ts'
 import { errorMessage } from '../core/errors.ts'
 import type { Condition, NodeStatus, RuntimeHandlerStatus } from '../cri/node-status.ts'
 import type { RuntimeFeatures } from '../executor/types.ts'
 
 const PERIOD_MS = 30_000
 const FEATURES_TIMEOUT_MS = 5000
+const LOOK_TIMEOUT_MS = 5000
 
 export interface NodeHealthDeps {
   readonly networks: CniNetworks
@@ -19,6 +20,8 @@ export interface NodeHealthDeps {
   /** Why the kernel cannot have pods in user namespaces; `''` when it can. */
   readonly whyNoUserNamespaces: () => Promise<string>
   readonly onPodCidrs: (cidrs: readonly string[]) => void
+  /** Rejects for a file that is no program. Default: asks the file system. */
+  readonly checkProgram?: (path: string) => Promise<void>
 }
 
 /** What the CRI's Status tells of the node. It is looked at now and then, not when somebody asks. */
@@ -29,6 +32,8 @@ export class NodeHealth implements NodeStatus, Disposable {
   #runtime: Condition = { isTrue: false, reason: 'RuntimeNotChecked', message: 'the runtimes are being looked at' }
   #handlers: readonly RuntimeHandlerStatus[] = []
   #whyNoUserNamespaces = ''
+  /** The look at the programs that goes on. */
+  #look: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
 
   constructor(config: Config, deps: NodeHealthDeps) {
@@ -39,10 +44,15 @@ export class NodeHealth implements NodeStatus, Disposable {
 
   /** Looks once, then regularly. */
   async start(): Promise<void> {
-    this.#handlers = await this.#readHandlers()
-    await this.#check()
+    await this.refresh()
     this.#timer = setInterval(() => void this.#check(), PERIOD_MS)
     this.#timer.unref()
+  }
+
+  /** Looks at all of it now: what runtime handlers there are, too. */
+  async refresh(): Promise<void> {
+    this.#handlers = await this.#readHandlers()
+    await this.#check()
   }
 
   runtimeHandlers(): readonly RuntimeHandlerStatus[] {
@@ -73,15 +83,24 @@ export class NodeHealth implements NodeStatus, Disposable {
   }
 
   async #check(): Promise<void> {
-    const { runtimes, defaultRuntimeHandler, conmon, pause } = this.#config
-    const handler = runtimes[defaultRuntimeHandler]
-    const needed = handler?.runtime ? [handler.runtime, conmon.path, ...(pause.image === '' ? [pause.binary] : [])] : []
+    using limit = deadline('look at the programs of the default runtime handler', LOOK_TIMEOUT_MS)
+    // On a file system that hangs a look never ends, and each would hold one of the few threads of all files.
+    this.#look ??= this.#lookAtPrograms().finally(() => (this.#look = undefined))
     try {
-      for (const path of needed) await access(path, constants.X_OK)
+      await waitFor(this.#look, limit.signal)
       this.#runtime = { isTrue: true, reason: '', message: '' }
     } catch (error) {
       this.#runtime = { isTrue: false, reason: 'RuntimeNotExecutable', message: errorMessage(error) }
     }
+  }
+
+  async #lookAtPrograms(): Promise<void> {
+    const { runtimes, defaultRuntimeHandler, conmon, pause } = this.#config
+    const { checkProgram = async (path) => access(path, constants.X_OK) } = this.#deps
+    const handler = runtimes[defaultRuntimeHandler]
+    if (!handler?.runtime) return
+    const needed = [handler.runtime, conmon.path, ...(pause.image === '' ? [pause.binary] : [])]
+    for (const path of needed) await checkProgram(path)
   }
 
   async #readHandlers(): Promise<RuntimeHandlerStatus[]> {

@@ -1,18 +1,23 @@
 import { join } from 'node:path'
+import { Happenings } from '../admin/happenings.ts'
 import type { CniNetworks } from '../cni/cni-networks.ts'
 import type { Config } from '../config/config.ts'
 import type { ContainerManager } from '../container/container-manager.ts'
+import type { ExecutedContainers } from '../container/kinds/executed.ts'
 import type { PodCheckpoints } from '../container/types.ts'
 import { ControlledSandboxes } from '../sandbox/kinds/controlled.ts'
 import type { ControllerRegistry } from '../controller/registry.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import type { Failpoints } from '../core/failpoints.ts'
+import type { LogRoom } from '../core/log-rooms.ts'
+import type { Observer } from '../core/observer.ts'
 import type { Sealer } from '../core/seal.ts'
 import { ContainerEvents } from '../cri/events.ts'
 import { ContainerLogs } from '../executor/attach/logs.ts'
 import { ConmonExecutor } from '../executor/conmon-executor.ts'
 import { ExitWatch } from '../executor/exit-watch.ts'
 import { SeccompProfiles } from '../executor/seccomp-profiles.ts'
+import type { Shims } from '../executor/shim/shims.ts'
 import type { Contracts } from '../grpc/load.ts'
 import { loadDescriptors } from '../host/descriptors.ts'
 import { Kernel } from '../host/kernel/kernel.ts'
@@ -28,6 +33,8 @@ import type { Stats } from '../stats/types.ts'
 import type { Loaded } from '../store/rows.ts'
 import type { Store } from '../store/store.ts'
 import type { Logger } from '../telemetry/logger.ts'
+import type { Logs } from '../telemetry/logs.ts'
+import { namesOf } from './admin.ts'
 import { buildPodCheckpoints, openCheckpointStages } from './checkpoints.ts'
 import { buildContainers } from './containers.ts'
 import { buildControllers } from './controllers.ts'
@@ -54,7 +61,8 @@ export interface Base {
   readonly networks: CniNetworks
   readonly failpoints: Failpoints
   readonly contracts: Contracts
-  readonly logger: Logger
+  readonly logs: Logs
+  readonly observer: Observer
 }
 
 /** What the front ends serve. */
@@ -69,16 +77,24 @@ export interface Node {
   readonly executor: ConmonExecutor
   readonly kernel: Kernel
   readonly registry: ControllerRegistry
+  /** How many shims are ready for a sandbox. */
+  readonly warmShims: () => number
+  /** Makes those known that are new; the others stay as they are. */
+  readonly addSandboxers: (sandboxers: Config['sandboxers']) => void
+  readonly shims: Shims
   readonly controlled: ControlledSandboxes
+  readonly executed: ExecutedContainers
+  /** What happens, for who looks after the node. */
+  readonly happenings: Happenings
   readonly hostSecurity: HostSecurityFacts
 }
 
 /** Builds the parts of the node, and takes up what an earlier daemon has left on record. */
 export async function buildNode(config: Config, base: Base, parts: CleanupStack): Promise<Node> {
-  const { libc, programs, sealer, store, loaded, failpoints, contracts } = base
-  const log = (module: string): Logger => base.logger.child({ module })
+  const { libc, programs, sealer, store, loaded, failpoints, contracts, observer } = base
+  const log = (room: LogRoom): Logger => base.logs.of(room)
   const bootId = readBootId()
-  const durable = { store, sealer }
+  const durable = { store, sealer, logger: log('container') }
   const kernel = parts.use(new Kernel({ timeoutMs: KERNEL_MS }))
   kernel.warmUp()
   const exitsDir = join(config.state, 'exits')
@@ -94,19 +110,26 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
       bootId,
       criuPath: config.checkpoint.criu,
     },
-    { libc, programs, exits, logs, relay, descriptors },
+    { libc, programs, exits, logs, relay, descriptors, observer },
   )
   const hostSecurity = readHostSecurity()
-  const seccomp = await SeccompProfiles.load(config.seccomp.defaultProfile, hostSecurity)
+  const seccomp = await SeccompProfiles.load(config.seccomp.defaultProfile, hostSecurity, { programs })
   // Each of the two knows the other by a small interface: none is used before both are there.
-  const onEvent = (event: LifecycleEvent): void => events.publish(event)
+  const onEvent = (event: LifecycleEvent): void => {
+    events.publish(event)
+    happenings.publish(event)
+  }
   const usedBy = (imageId: string): string[] => containers.usersOf(imageId)
-  const images = await openImages(config, { programs, libc, usedBy, logger: log('image') }, parts)
+  const images = await openImages(config, { programs, libc, usedBy, observer, logger: log('image') }, parts)
   const pause = await openPauseSource(config, { images, kernel }, parts)
-  const shim = await openShims(config, { programs, libc, bootId, messages: contracts.shim, logger: log('shim') }, parts)
-  const { registry, pauses } = buildControllers(
+  const shim = await openShims(
     config,
-    { executor, kernel, pause: pause.program, hostSecurity, seccomp, shim, bootId, contracts },
+    { programs, libc, bootId, messages: contracts.shim, observer, logger: log('shim') },
+    parts,
+  )
+  const { registry, pauses, addSandboxers } = buildControllers(
+    config,
+    { executor, kernel, pause: pause.program, hostSecurity, seccomp, shim, bootId, contracts, observer },
     parts,
   )
   const controlled = new ControlledSandboxes({ registry })
@@ -129,7 +152,6 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
         forgetPod: (id) => containers.forgetPod(id),
       },
       onEvent,
-      logger: log('sandbox'),
     },
     parts,
   )
@@ -170,11 +192,13 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
       pods,
       onEvent,
       failpoints,
+      observer,
       logger: log('container'),
     },
     parts,
   )
   const events = parts.use(new ContainerEvents({ sandboxes, containers }))
+  const happenings = new Happenings({ names: namesOf(sandboxes, containers) })
   const podCheckpoints = buildPodCheckpoints(config, {
     processes,
     programs,
@@ -211,7 +235,12 @@ export async function buildNode(config: Config, base: Base, parts: CleanupStack)
     executor,
     kernel,
     registry,
+    warmShims: () => shim.shims.warm,
+    addSandboxers,
+    shims: shim.shims,
     controlled,
+    executed,
+    happenings,
     hostSecurity,
   }
 }

@@ -2,6 +2,7 @@ import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc
 import type { Config } from '../config/config.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import { CodedError } from '../core/errors.ts'
+import type { Observer } from '../core/observer.ts'
 import { validatePodSandboxConfig } from '../cri/validate.ts'
 import type { Any } from '../generated/google/protobuf/Any.ts'
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
@@ -32,15 +33,25 @@ export interface SandboxerService {
 export function openSandboxer(
   config: Config,
   node: Node,
-  { contracts, logger }: { readonly contracts: Contracts; readonly logger: Logger },
+  {
+    contracts,
+    logger,
+    observer,
+  }: { readonly contracts: Contracts; readonly logger: Logger; readonly observer: Observer },
   parts: CleanupStack,
 ): SandboxerService {
   const { PodSandboxConfig: codec } = contracts.cri.runtime.v1
   const { runtimeHandler, eventsAddress } = config.sandboxer
-  const handler = config.runtimes[runtimeHandler]
   const waits = parts.use(new Waits())
   const implementation = controllerService(
-    { defaultShim: handler ? handler.runtimeType || null : DEFAULT_SHIM, eventsAddress },
+    {
+      // A reload may change it.
+      get defaultShim() {
+        const handler = config.runtimes[runtimeHandler]
+        return handler ? handler.runtimeType || null : DEFAULT_SHIM
+      },
+      eventsAddress,
+    },
     {
       sandboxes: node.sandboxes.served,
       codec,
@@ -53,6 +64,7 @@ export function openSandboxer(
       metrics: metricsOf(config, node, contracts, parts),
       waits,
       logger,
+      observer,
     },
   )
   return { definition: contracts.sandboxer.containerd.services.sandbox.v1.Controller.service, implementation, waits }

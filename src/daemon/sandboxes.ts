@@ -40,7 +40,8 @@ export async function buildSandboxes(
   given: SandboxParts,
   parts: CleanupStack,
 ): Promise<SandboxManager> {
-  const { bootId, kernel, registry, controlled, networks, sealer, store, loaded, failpoints, logger } = given
+  const { bootId, kernel, registry, controlled, networks, sealer, store, loaded, failpoints, observer } = given
+  const logger = given.logs.of('sandbox')
   const { timeouts } = config
   const roots = { root: config.root, state: config.state }
   const netns = new NetnsPins({ directory: config.netnsDir }, { kernel })
@@ -55,7 +56,7 @@ export async function buildSandboxes(
   const attachments = new CniAttachments({ networks })
   const releaser = new Releaser(
     { budgetMs: timeouts.releaseMs },
-    { kinds: [directories, shm, userns, netns, attachments, frontEnd, controlled], failpoints, logger },
+    { kinds: [directories, shm, userns, netns, attachments, frontEnd, controlled], failpoints, observer, logger },
   )
   const manager = parts.use(
     new SandboxManager(
@@ -63,7 +64,11 @@ export async function buildSandboxes(
         roots,
         bootId,
         defaultRuntimeHandler: config.defaultRuntimeHandler,
-        sandboxers: new Map(Object.entries(config.runtimes).map(([name, { sandboxer }]) => [name, sandboxer])),
+        // A reload changes the table.
+        sandboxers: {
+          get: (name) => config.runtimes[name]?.sandboxer,
+          keys: () => Object.keys(config.runtimes).values(),
+        },
         runTimeoutMs: timeouts.runPodSandboxMs,
         stopGraceMs: timeouts.stopGraceMs,
         releaseMs: timeouts.releaseMs,
@@ -73,7 +78,7 @@ export async function buildSandboxes(
       },
       {
         run: {
-          sandboxDeps: { store, sealer },
+          sandboxDeps: { store, sealer, logger },
           sealer,
           networks,
           netns,
@@ -82,6 +87,7 @@ export async function buildSandboxes(
           userns,
           frontEnd,
           failpoints,
+          observer,
           ensurePauseImage: given.ensurePauseImage,
         },
         registry,

@@ -4,6 +4,7 @@ import type { SandboxSpec } from '../controller/controller.ts'
 import type { ShimChoice } from '../controller/shim-v2-controller.ts'
 import type { CleanupStack } from '../core/cleanup.ts'
 import { CodedError } from '../core/errors.ts'
+import type { Observer } from '../core/observer.ts'
 import { pauseOptions, runtimeOf, shimOptions } from '../executor/shim/runtime-options.ts'
 import { ShimEvents } from '../executor/shim/shim-events.ts'
 import { Shims } from '../executor/shim/shims.ts'
@@ -35,13 +36,14 @@ export async function openShims(
     readonly libc: Libc
     readonly bootId: string
     readonly messages: ProtoGrpcType
+    readonly observer: Observer
     readonly logger: Logger
   },
   parts: CleanupStack,
 ): Promise<ShimParts> {
-  const { programs, libc, bootId, messages, logger } = deps
+  const { programs, libc, bootId, messages, observer, logger } = deps
   const definition = messages.containerd.task.v3.Task.service
-  const services = parts.use(new TaskConnections({}, { definition, messages: messages.ttrpc }))
+  const services = parts.use(new TaskConnections({}, { definition, messages: messages.ttrpc, observer }))
   // What containerd's sockets are to its shims, this is to ours.
   const socketPath = join(config.state, 'events.sock')
   const events = parts.use(new ShimEvents({ socketPath }, { messages }))

@@ -1,20 +1,14 @@
 import { writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { CodedError } from '../core/errors.ts'
+import type { Observer } from '../core/observer.ts'
 import { readCgroupMode } from '../host/cgroup/cgroup-mode.ts'
 import { CgroupMoves } from '../host/cgroup/cgroup-moves.ts'
 import { cgroupMounts, killCgroup, liftCpuQuota, oomKills } from '../host/cgroup/cgroup.ts'
 import type { Descriptors } from '../host/descriptors.ts'
 import { isMissing } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
-import {
-  commandLine,
-  identifyProcess,
-  isAlive,
-  listPids,
-  type ProcessIdentity,
-  signalProcess,
-} from '../host/process.ts'
+import { identifyProcess, isAlive, type ProcessIdentity, signalProcess } from '../host/process.ts'
 import type { Programs } from '../host/programs/programs.ts'
 import type { Relay } from '../host/relay/relay.ts'
 import { ociJson } from '../oci/json.ts'
@@ -28,7 +22,14 @@ import { Execs } from './exec/execs.ts'
 import { killLeftExecs } from './exec/left-execs.ts'
 import type { ExitWatch } from './exit-watch.ts'
 import { prepareLog, reopenLog } from './log-file.ts'
-import { findMonitor, monitorAnswer, monitorArguments, monitorEnvironment } from './monitor.ts'
+import {
+  findMonitor,
+  type FoundMonitor,
+  listMonitors,
+  monitorAnswer,
+  monitorArguments,
+  monitorEnvironment,
+} from './monitor.ts'
 import { ProcessCheckpoints } from './process-checkpoints.ts'
 import { hasHooks, Removal } from './removal.ts'
 import { RuntimeCommands } from './runtime-commands.ts'
@@ -92,6 +93,7 @@ export class ConmonExecutor implements Executor<ContainerRecord> {
       logs: ContainerLogs
       relay: Relay
       descriptors: Descriptors
+      observer?: Observer
     },
   ) {
     this.#options = options
@@ -151,12 +153,14 @@ export class ConmonExecutor implements Executor<ContainerRecord> {
     await logReady
     const { id, bundleDir } = record
     const args = monitorArguments(record, this.#options.exitsDir, io)
-    const answer = await this.#programs.launchMonitor(this.#options.conmonPath, args, {
-      cwd: bundleDir,
-      env: monitorEnvironment(record, io),
-      timeoutMs: this.#options.runtimeTimeoutMs,
-      signal,
-    })
+    const answer = await this.#runtimes.observed(record, 'create', () =>
+      this.#programs.launchMonitor(this.#options.conmonPath, args, {
+        cwd: bundleDir,
+        env: monitorEnvironment(record, io),
+        timeoutMs: this.#options.runtimeTimeoutMs,
+        signal,
+      }),
+    )
     const pid = monitorAnswer(answer, record)
     const process = identifyProcess(pid, this.#options.bootId)
     if (!process) throw new CodedError('Internal', `create container ${id}: its process ${pid} ended at once`)
@@ -333,13 +337,8 @@ export class ConmonExecutor implements Executor<ContainerRecord> {
   }
 
   /** The containers whose monitors run and write to our exits directory. */
-  listOwned(): { id: string; pid: number }[] {
-    return listPids().flatMap((pid) => {
-      const args = commandLine(pid)
-      if (basename(args[0] ?? '') !== 'conmon' || !args.includes(this.#options.exitsDir)) return []
-      const id = args[args.indexOf('--cid') + 1]
-      return id === undefined ? [] : [{ id, pid }]
-    })
+  listOwned(): readonly FoundMonitor[] {
+    return listMonitors(this.#options.exitsDir)
   }
 
   async #sliceOomKills(record: Pick<ContainerRecord, 'runtime' | 'cgroupsPath'>): Promise<number> {

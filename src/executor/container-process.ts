@@ -8,12 +8,21 @@ import type { ContainerRecord } from './types.ts'
 /** The process of the container as its monitor wrote it down, if it still runs and is in the container's cgroup. */
 export async function findContainerProcess(record: ContainerRecord, bootId: string): Promise<ProcessIdentity | null> {
   const text = await readTextIfAny(join(record.bundleDir, CONTAINER_PIDFILE))
-  const pid = Number.parseInt(text ?? '', 10)
-  // The pid may be a stranger's by now; the cgroup, which carries the id, tells.
-  if (Number.isNaN(pid)) return null
+  return visibleProcess(record, Number.parseInt(text ?? '', 10), bootId)
+}
+
+/**
+ * The process with this pid, if it runs and is one of the container's on this node: a pid may be a stranger's by now, and a
+ * virtual machine counts its own. The cgroup, which carries the id, tells. Null for what is no pid.
+ */
+export async function visibleProcess(
+  { id }: { readonly id: string },
+  pid: number,
+  bootId: string,
+): Promise<ProcessIdentity | null> {
+  if (!(pid > 0)) return null
   const cgroups = [...(await cgroupsOf(pid)).values()]
-  if (!cgroups.some((path) => path.includes(record.id))) return null
-  const process = identifyProcess(pid, bootId)
+  const process = cgroups.some((path) => path.includes(id)) ? identifyProcess(pid, bootId) : null
   // One that has ended keeps its pid and cgroup until its parent has asked for it.
   return process && isAlive(process, bootId) ? process : null
 }

@@ -2,6 +2,7 @@ import type { ProcessIdentity } from '../host/process.ts'
 import type { Resources } from '../oci/spec.ts'
 import type { ConmonExecutor } from './conmon-executor.ts'
 import type { QuietRuntimes } from './task/quiet-runtimes.ts'
+import type { TaskExecutor } from './task/task-executor.ts'
 import {
   type AttachRequest,
   type ContainerIo,
@@ -34,7 +35,7 @@ export interface PlanRequest {
 
 export interface ExecutorsDeps {
   readonly conmon: Executor<ContainerRecord> & Pick<ConmonExecutor, 'plan'>
-  readonly tasks: Executor<TaskRecord>
+  readonly tasks: Executor<TaskRecord> & Pick<TaskExecutor, 'plan'>
   readonly runtimes: Pick<QuietRuntimes, 'quiet'>
 }
 
@@ -52,7 +53,7 @@ export class Executors implements Executor<ExecutedRecord> {
     if (!tasks) return this.#deps.conmon.plan({ ...common, runtime, hasUserns })
     const { address, version, announced } = tasks
     const options = hasUserns ? await this.#deps.runtimes.quiet(tasks.options) : tasks.options
-    return { ...common, sandboxId, endpoint: { address, version }, announced, options }
+    return this.#deps.tasks.plan({ ...common, sandboxId, endpoint: { address, version }, announced, options })
   }
 
   /** Drops a plan of which nothing was made. */

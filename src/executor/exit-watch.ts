@@ -91,17 +91,7 @@ export class ExitWatch implements Disposable {
 
   /** The recorded exit status, or null when there is none (yet). */
   async read(id: string): Promise<ExitStatus | null> {
-    const path = join(this.#directory, id)
-    try {
-      const [text, { mtimeMs }] = await Promise.all([readFile(path, 'utf8'), stat(path)])
-      const code = Number.parseInt(text, 10)
-      // A full file system can leave an empty file: the end was seen, its code was not.
-      if (Number.isNaN(code)) return { code: 255, atNs: toNs(mtimeMs), reason: 'Unknown' }
-      return { code, atNs: toNs(mtimeMs), reason: 'Exited' }
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return null
-      throw error
-    }
+    return readExit(this.#directory, id)
   }
 
   [Symbol.dispose](): void {
@@ -169,6 +159,21 @@ export class ExitWatch implements Disposable {
     this.#logger.warn({ error: errorMessage(error), sweepMs: SWEEP_MS }, 'exits cannot be watched: sweeping only')
     this.#watcher?.close()
     this.#watcher = undefined
+  }
+}
+
+/** The exit status that a monitor has written into a directory, or null when there is none (yet). */
+export async function readExit(directory: string, id: string): Promise<ExitStatus | null> {
+  const path = join(directory, id)
+  try {
+    const [text, { mtimeMs }] = await Promise.all([readFile(path, 'utf8'), stat(path)])
+    const code = Number.parseInt(text, 10)
+    // A full file system can leave an empty file: the end was seen, its code was not.
+    if (Number.isNaN(code)) return { code: 255, atNs: toNs(mtimeMs), reason: 'Unknown' }
+    return { code, atNs: toNs(mtimeMs), reason: 'Exited' }
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return null
+    throw error
   }
 }
 

@@ -1,8 +1,8 @@
 import { basename, dirname, join } from 'node:path'
 import { CodedError } from '../core/errors.ts'
 import { readTextIfAny } from '../host/files.ts'
-import { commandLine, identifyProcess, type ProcessIdentity } from '../host/process.ts'
-import type { ContainerIo, ContainerRecord } from './types.ts'
+import { commandLine, identifyProcess, isTrusted, listPids, type ProcessIdentity } from '../host/process.ts'
+import type { ContainerIo, ContainerRecord, OciRuntime } from './types.ts'
 
 /** Files in the bundle directory. */
 export const CONTAINER_PIDFILE = 'container.pid'
@@ -68,10 +68,45 @@ export function monitorAnswer(answer: string, record: ContainerRecord): number {
   throw new CodedError('Internal', `create container ${record.id} with ${record.runtime.path}: ${why}`)
 }
 
-/** Whether the process is the monitor of this container. */
-export function isMonitorOf(record: ContainerRecord, pid: number): boolean {
+/** A monitor as its process tells of itself. */
+export interface FoundMonitor {
+  readonly id: string
+  readonly pid: number
+  readonly bundleDir: string
+  readonly runtime: OciRuntime
+}
+
+/** The monitors that write to this exits directory, which is what tells ours from those of others. */
+export function listMonitors(exitsDir: string): FoundMonitor[] {
+  return listPids().flatMap((pid) => {
+    const monitor = monitorIn(commandLine(pid), exitsDir)
+    return monitor && isTrusted(pid, exitsDir) ? [{ ...monitor, pid }] : []
+  })
+}
+
+/** What a command line says of a monitor; null when it is none, or another's. */
+export function monitorIn(args: readonly string[], exitsDir: string): Omit<FoundMonitor, 'pid'> | null {
+  const valueOf = (flag: string): string => (args.includes(flag) ? (args[args.indexOf(flag) + 1] ?? '') : '')
+  if (basename(args[0] ?? '') !== 'conmon' || valueOf('--exit-dir') !== exitsDir) return null
+  const id = valueOf('--cid')
+  return !/^[0-9a-f]{64}$/.test(id) ? null : { id, bundleDir: valueOf('--bundle'), runtime: runtimeIn(args) }
+}
+
+/** What {@link runtimeArguments} has made of a runtime. */
+function runtimeIn(args: readonly string[]): OciRuntime {
+  const path = args[args.indexOf('--runtime') + 1] ?? ''
+  const at = args.findIndex((arg) => arg.startsWith('--root='))
+  const systemdCgroup = args.includes('--systemd-cgroup')
+  // A shell that runs the runtime has its path as an argument of its own, before the root.
+  const isShell = path === '/bin/sh'
+  return { path: isShell ? (args[at - 2] ?? '') : path, root: args[at]?.slice('--root='.length) ?? '', systemdCgroup }
+}
+
+/** Whether the process is the monitor of this container: by a command line that can be believed. */
+export function isMonitorOf({ id, bundleDir }: ContainerRecord, pid: number): boolean {
   const args = commandLine(pid)
-  return basename(args[0] ?? '') === 'conmon' && args.includes(record.id) && args.includes(record.bundleDir)
+  const isNamed = basename(args[0] ?? '') === 'conmon' && args.includes(id) && args.includes(bundleDir)
+  return isNamed && isTrusted(pid, dirname(bundleDir))
 }
 
 /** The container's monitor, as it wrote itself down, if it still runs. */

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { SecurityProfile__Output } from '../generated/runtime/v1/SecurityProfile.ts'
-import { runOk } from '../host/programs/run.ts'
+import type { Programs } from '../host/programs/programs.ts'
 import type { HostSecurityFacts } from '../host/security.ts'
 import { resolveSeccomp, seccompFilter } from '../oci/seccomp.ts'
 import { SeccompFilters } from '../oci/seccomp-cache.ts'
@@ -23,20 +23,26 @@ const PROFILE_MAX_BYTES = 1024 * 1024
 export class SeccompProfiles {
   readonly #host: HostSecurityFacts
   readonly #default: SeccompFilters | Error
+  readonly #programs: Pick<Programs, 'runOk'>
 
-  private constructor(host: HostSecurityFacts, byDefault: SeccompFilters | Error) {
+  private constructor(host: HostSecurityFacts, byDefault: SeccompFilters | Error, programs: Pick<Programs, 'runOk'>) {
     this.#host = host
     this.#default = byDefault
+    this.#programs = programs
   }
 
   /** A default profile that cannot be read concerns only those who ask for it. */
-  static async load(defaultPath: string, host: HostSecurityFacts): Promise<SeccompProfiles> {
+  static async load(
+    defaultPath: string,
+    host: HostSecurityFacts,
+    { programs }: { readonly programs: Pick<Programs, 'runOk'> },
+  ): Promise<SeccompProfiles> {
     try {
       const profile = parseSeccompProfile(await readFile(defaultPath, 'utf8'), defaultPath)
-      return new SeccompProfiles(host, new SeccompFilters(profile, host))
+      return new SeccompProfiles(host, new SeccompFilters(profile, host), programs)
     } catch (cause) {
       const why = `apply the default seccomp profile ${defaultPath}: ${errorMessage(cause)}`
-      return new SeccompProfiles(host, new CodedError('FailedPrecondition', why, { cause }))
+      return new SeccompProfiles(host, new CodedError('FailedPrecondition', why, { cause }), programs)
     }
   }
 
@@ -59,17 +65,17 @@ export class SeccompProfiles {
       if (this.#default instanceof Error) throw this.#default
       return this.#default.for(capabilities)
     }
-    const text = await readProfile(choice.ref, signal)
+    const text = await this.#read(choice.ref, signal)
     const { arch, kernelVersion } = this.#host
     return seccompFilter(parseSeccompProfile(text, choice.ref), { capabilities, arch, kernelVersion })
   }
-}
 
-async function readProfile(path: string, signal: AbortSignal): Promise<string> {
-  const limits = { timeoutMs: PROFILE_TIMEOUT_MS, signal, maxOutputBytes: PROFILE_MAX_BYTES }
-  try {
-    return (await runOk('/bin/cat', ['--', path], limits)).stdout
-  } catch (cause) {
-    throw new CodedError('FailedPrecondition', `read seccomp profile ${path}: ${errorMessage(cause)}`, { cause })
+  async #read(path: string, signal: AbortSignal): Promise<string> {
+    const limits = { timeoutMs: PROFILE_TIMEOUT_MS, signal, maxOutputBytes: PROFILE_MAX_BYTES }
+    try {
+      return (await this.#programs.runOk('/bin/cat', ['--', path], limits)).stdout
+    } catch (cause) {
+      throw new CodedError('FailedPrecondition', `read seccomp profile ${path}: ${errorMessage(cause)}`, { cause })
+    }
   }
 }

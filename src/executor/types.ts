@@ -145,6 +145,8 @@ export interface TaskRecord {
   readonly cgroupsPath: string
   /** For the Create call; base64 of the protobuf in `value`. Null without any. */
   readonly options: { readonly typeUrl: string; readonly value: string } | null
+  /** As of a {@link ContainerRecord}. */
+  readonly sliceOomKills?: number
 }
 
 /** What runs a container: an OCI runtime under conmon, or a Task service. */

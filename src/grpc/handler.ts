@@ -9,6 +9,7 @@ import {
 import type { Logger } from 'pino'
 import { waitFor } from '../core/deadline.ts'
 import { CodedError } from '../core/errors.ts'
+import { type Observer, UNOBSERVED } from '../core/observer.ts'
 import { type CallScope, openCall } from './call-scope.ts'
 import { type StatusError, toStatus } from './status.ts'
 import { UndecodableRequest } from './undecodable.ts'
@@ -30,6 +31,8 @@ export type ServerStreamMethod<Request, Response> = (request: Request, context: 
 
 export interface HandlerDeps {
   readonly logger: Logger
+  /** Default: nobody. */
+  readonly observer?: Observer
 }
 
 /**
@@ -45,7 +48,7 @@ export function unary<Request, Response>(
     answer: sendUnaryData<Response>,
     scope: CallScope,
   ): Promise<void> => {
-    const outcome = await settle(scope, deps.logger, async () => await method(decoded(call.request), scope))
+    const outcome = await settle(scope, deps, async () => await method(decoded(call.request), scope))
     if (outcome.failure === undefined) answer(null, outcome.value)
     else answer(outcome.failure)
   }
@@ -64,7 +67,7 @@ export function serverStream<Request, Response>(
   deps: HandlerDeps,
 ): handleServerStreamingCall<Request, Response> {
   const serve = async (call: ServerWritableStream<Request, Response>, scope: CallScope): Promise<void> => {
-    const { failure } = await settle(scope, deps.logger, async () => {
+    const { failure } = await settle(scope, deps, async () => {
       for await (const message of method(decoded(call.request), scope)) {
         scope.signal.throwIfAborted()
         await waitFor(write(call, message), scope.signal)
@@ -85,20 +88,36 @@ type Outcome<T> =
   | { readonly failure: StatusError; readonly value?: never }
 
 /** Runs what answers a call to its end, whatever that is, logs it and unties the call's signal. */
-async function settle<T>(scope: CallScope, logger: Logger, run: () => Promise<T>): Promise<Outcome<T>> {
+async function settle<T>(
+  scope: CallScope,
+  { logger, observer = UNOBSERVED }: HandlerDeps,
+  run: () => Promise<T>,
+): Promise<Outcome<T>> {
+  const [, service = '', name = ''] = scope.path.split('/')
+  let failure: StatusError | undefined
+  const settled = async (): Promise<T> => {
+    try {
+      scope.signal.throwIfAborted()
+      const value = await run()
+      logCall(logger, scope)
+      return value
+    } catch (thrown) {
+      // What a cut-off operation throws may be anything; why it was cut off is known better here.
+      const error: unknown = scope.signal.aborted && !(thrown instanceof CodedError) ? scope.signal.reason : thrown
+      failure = toStatus(error)
+      logCall(logger, scope, failure, error)
+      throw error
+    } finally {
+      scope.close()
+    }
+  }
   try {
-    scope.signal.throwIfAborted()
-    const value = await run()
-    logCall(logger, scope)
-    return { failure: undefined, value }
-  } catch (thrown) {
-    // What a cut-off operation throws may be anything; why it was cut off is known better here.
-    const error: unknown = scope.signal.aborted && !(thrown instanceof CodedError) ? scope.signal.reason : thrown
-    const failure = toStatus(error)
-    logCall(logger, scope, failure, error)
-    return { failure }
-  } finally {
-    scope.close()
+    return {
+      failure: undefined,
+      value: await observer.run({ kind: 'rpc', name, service, header: scope.header }, settled),
+    }
+  } catch (error) {
+    return { failure: failure ?? toStatus(error) }
   }
 }
 

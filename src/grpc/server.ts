@@ -1,4 +1,5 @@
 import { chmod, chown } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { Server, ServerCredentials, type ServiceDefinition, type UntypedServiceImplementation } from '@grpc/grpc-js'
 import { HealthImplementation } from 'grpc-health-check'
 import type { Logger } from 'pino'
@@ -15,7 +16,15 @@ export interface GrpcServerOptions {
   readonly mode: number
   /** Name or id of the group that owns the socket file; `''` leaves it as it is. */
   readonly group: string
+  /**
+   * A socket at this path that listens already, and that somebody else holds as well: its file, mode and group are not
+   * ours. Who connects to it while nobody serves it waits for the next server.
+   */
+  readonly fd?: number | undefined
 }
+
+/** How many may wait to be accepted; the kernel lowers it to net.core.somaxconn. That of systemd's sockets. */
+const BACKLOG = 4096
 
 export interface GrpcServerDeps {
   readonly logger: Logger
@@ -29,6 +38,9 @@ export class GrpcServer implements AsyncDisposable {
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   })
+  readonly #injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure())
+  /** grpc-js can listen on a path only, not on a descriptor. */
+  readonly #listener = createServer((connection) => this.#injector.injectConnection(connection))
   readonly #health = new HealthImplementation({ '': 'NOT_SERVING' })
   readonly #healthNames = new Set([''])
   #closing: Promise<void> | undefined
@@ -66,25 +78,26 @@ export class GrpcServer implements AsyncDisposable {
    * `Unavailable` when the socket cannot be bound.
    */
   async listen(): Promise<void> {
-    const { socketPath, mode, group } = this.#options
+    const { socketPath, mode, group, fd } = this.#options
+    if (fd !== undefined) return this.#bind({ fd })
     const gid = group === '' ? undefined : await groupId(group)
     if (group !== '' && gid === undefined) {
       throw new CodedError('FailedPrecondition', `listen on ${socketPath}: there is no group ${group}`)
     }
     await freeSocketPath(socketPath)
-    await this.#bind()
+    await this.#bind({ path: socketPath })
     try {
       if (gid !== undefined) await chown(socketPath, process.geteuid?.() ?? 0, gid)
       await chmod(socketPath, mode)
     } catch (error) {
-      this.#server.forceShutdown()
+      await this.close(0)
       throw error
     }
   }
 
   /**
-   * Takes no new calls, waits up to `drainMs` for those under way, then cuts off the rest: their signals abort. The
-   * socket file is gone as soon as this has begun. Any number of callers share one closing.
+   * Takes no new calls, waits up to `drainMs` for those under way, then cuts off the rest: their signals abort. A socket
+   * file of our own is gone as soon as this has begun. Any number of callers share one closing.
    */
   async close(drainMs: number): Promise<void> {
     this.setServing(false)
@@ -96,17 +109,24 @@ export class GrpcServer implements AsyncDisposable {
     await this.close(0)
   }
 
-  #bind(): Promise<void> {
+  #bind(where: { readonly path: string } | { readonly fd: number }): Promise<void> {
     const { socketPath } = this.#options
     return new Promise((resolve, reject) => {
-      this.#server.bindAsync(`unix:${socketPath}`, ServerCredentials.createInsecure(), (error) => {
-        if (error === null) resolve()
-        else reject(new CodedError('Unavailable', `listen on ${socketPath}: ${error.message}`, { cause: error }))
+      this.#listener.once('error', (error) => {
+        reject(new CodedError('Unavailable', `listen on ${socketPath}: ${error.message}`, { cause: error }))
+      })
+      this.#listener.listen({ ...where, backlog: BACKLOG }, () => {
+        this.#listener.removeAllListeners('error').on('error', (error) => {
+          this.#logger.error({ socket: socketPath, err: error }, 'connections cannot be accepted')
+        })
+        resolve()
       })
     })
   }
 
   #shutDown(drainMs: number): Promise<void> {
+    // Who connects from now on waits for the next daemon, where the socket goes on.
+    this.#listener.close()
     return new Promise((resolve) => {
       const timer = setTimeout(() => {
         this.#logger.warn({ socket: this.#options.socketPath, drainMs }, 'calls did not end in time, cut off')

@@ -1,5 +1,6 @@
-import { status } from '@grpc/grpc-js'
-import { CodedError, errnoOf, errorMessage } from '../core/errors.ts'
+import type { status } from '@grpc/grpc-js'
+import { errorCode, errorMessage } from '../core/errors.ts'
+import { redactText } from '../core/redact-text.ts'
 import { STATUS_NUMBERS } from '../core/status-codes.ts'
 
 /** The message travels in an HTTP/2 header, where each character may take nine bytes and clients allow 64 KiB in all. */
@@ -12,18 +13,13 @@ export interface StatusError extends Error {
 }
 
 /**
- * Turns anything thrown into a gRPC status: the code of a {@link CodedError}, INTERNAL for all else, with the message on
- * one line. Never throws, and neither does grpc-js when it encodes the result.
+ * Turns anything thrown into a gRPC status: its `errorCode`, with the message on one line and without secrets. Never
+ * throws, and neither does grpc-js when it encodes the result.
  */
 export function toStatus(error: unknown): StatusError {
-  const code = error instanceof CodedError ? STATUS_NUMBERS[error.code] : codeOfErrno(errnoOf(error))
-  const details = headerText(errorMessage(error))
+  const code = STATUS_NUMBERS[errorCode(error)]
+  const details = headerText(redactText(errorMessage(error)))
   return Object.assign(new Error(details), { code, details })
-}
-
-/** A full disk is nobody's mistake in the program. */
-function codeOfErrno(errno: string | undefined): status {
-  return errno === 'ENOSPC' || errno === 'EDQUOT' ? status.RESOURCE_EXHAUSTED : status.INTERNAL
 }
 
 function headerText(message: string): string {

@@ -1,7 +1,10 @@
-import { closeSync, readdirSync, readFileSync } from 'node:fs'
+import { closeSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { constants } from 'node:os'
+import { join } from 'node:path'
 import { type Libc, SyscallError } from './libc.ts'
+
+const SETUID = 0o4000
 
 /** One process for all time: a pid alone is used again. */
 export interface ProcessIdentity {
@@ -89,6 +92,30 @@ export function commandLine(pid: number): string[] {
   } catch {
     return []
   }
+}
+
+/**
+ * Whether the command line of a process that names a directory of ours can be believed: it is our user's, no user made it so
+ * by a setuid program, and the directory is ours where it runs. Anybody may call himself anything, and in a container another
+ * sandboxerd may have all the same paths.
+ */
+export function isTrusted(pid: number, directory: string): boolean {
+  try {
+    const [, uids = ''] = /^Uid:\t(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? []
+    if (!uids.split('\t').every((uid) => Number(uid) === process.geteuid?.())) return false
+    if ((statSync(`/proc/${pid}/exe`).mode & SETUID) !== 0) return false
+    const root = `/proc/${pid}/root`
+    // Below another root, links lead where its owner wants.
+    return isSameFile(root, '/') && isSameFile(join(root, directory), directory)
+  } catch {
+    // It has ended, or does not see the directory.
+    return false
+  }
+}
+
+function isSameFile(a: string, b: string): boolean {
+  const [one, other] = [a, b].map((path) => statSync(path, { bigint: true }))
+  return one?.dev === other?.dev && one?.ino === other?.ino
 }
 
 /**

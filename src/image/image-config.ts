@@ -8,7 +8,12 @@ export interface ImageProgram {
 }
 
 /** The architectures of Node by their names in images (those of Go). */
-const ARCHITECTURE: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', arm: 'arm', s390x: 's390x' }
+export const GO_ARCHITECTURE: Readonly<Record<string, string>> = {
+  x64: 'amd64',
+  arm64: 'arm64',
+  arm: 'arm',
+  s390x: 's390x',
+}
 
 /**
  * What to run, from an image configuration (image-spec 1.0, config.md).
@@ -17,7 +22,7 @@ const ARCHITECTURE: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'a
 export function imageProgram(image: unknown, arch: string = process.arch): ImageProgram {
   const { config, architecture, os } = (image ?? {}) as { config?: unknown; architecture?: unknown; os?: unknown }
   if (os !== undefined && os !== 'linux') throw absurd(`it is made for ${JSON.stringify(os)}, not for linux`)
-  const wanted = ARCHITECTURE[arch]
+  const wanted = GO_ARCHITECTURE[arch]
   if (wanted !== undefined && architecture !== undefined && architecture !== wanted) {
     throw absurd(`it is made for ${JSON.stringify(architecture)}, and this node is ${wanted}`)
   }

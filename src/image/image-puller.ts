@@ -9,7 +9,8 @@ import type { Credentials } from './credentials.ts'
 import { guardSpace } from './free-space.ts'
 import type { GarbageCollector } from './garbage-collector.ts'
 import type { ImageIndex } from './image-index.ts'
-import type { ImageSource, ImageTools, PullAccess } from './image-tools.ts'
+import type { ImageSource, ImageTools, PullAccess, Resolved } from './image-tools.ts'
+import type { PullTrack } from './pull-progress.ts'
 import { stagingName } from './reference.ts'
 import { type Gate, type Queue, Queues, Slots } from './turns.ts'
 
@@ -37,6 +38,15 @@ export interface ImagePullerDeps {
   readonly logger: Logger
 }
 
+/** What is pulled. */
+export interface Pull {
+  readonly source: ImageSource
+  /** The names that it gets, by the digest that its source resolves to. */
+  readonly namesOf: (digest: string) => readonly [string, ...string[]]
+  readonly credentials: Credentials
+  readonly track: PullTrack
+}
+
 /**
  * Brings images into the store.
  *
@@ -61,22 +71,16 @@ export class ImagePuller {
 
   /**
    * Pulls an image and returns its id.
-   * @param namesOf the names that it gets, by the digest that its source resolves to.
    * @param ended cancels it; it returns when nothing of it runs any more.
    */
-  async pull(
-    source: ImageSource,
-    namesOf: (digest: string) => readonly [string, ...string[]],
-    credentials: Credentials,
-    ended: AbortSignal,
-  ): Promise<string> {
+  async pull(pull: Pull, ended: AbortSignal): Promise<string> {
     const { gate, garbage } = this.#deps
-    using limit = deadline(`pull ${source.what}`, this.#options.timeoutMs, ended)
+    using limit = deadline(`pull ${pull.source.what}`, this.#options.timeoutMs, ended)
     using _slot = await this.#slots.take(limit.signal)
     try {
       using _inside = await gate.enter(limit.signal)
       using space = await guardSpace(this.#options.graph, this.#options.minFreeBytes, limit.signal)
-      return await this.#withAccess(credentials, (access) => this.#bring(source, namesOf, access, space.signal))
+      return await this.#withAccess(pull.credentials, (access) => this.#bring(pull, access, space.signal))
     } catch (error) {
       // A full disk cannot wait for the next try.
       garbage.want(errorCode(error) === 'ResourceExhausted' ? 0 : 'later')
@@ -106,14 +110,10 @@ export class ImagePuller {
   }
 
   /** Makes sure that the image is there and has its names. */
-  async #bring(
-    source: ImageSource,
-    namesOf: (digest: string) => readonly [string, ...string[]],
-    access: PullAccess,
-    signal: AbortSignal,
-  ): Promise<string> {
+  async #bring({ source, namesOf, track }: Pull, access: PullAccess, signal: AbortSignal): Promise<string> {
     const { tools, index, changes } = this.#deps
-    const { digest, id } = await tools.resolve(source, access, signal)
+    const resolved = await tools.resolve(source, access, signal)
+    const { digest, id } = resolved
     const names = namesOf(digest)
     // Pinned to what was resolved: a tag that moves meanwhile changes nothing.
     const from = source.from.startsWith('docker://') ? { ...source, from: `docker://${names[0]}` } : source
@@ -122,7 +122,12 @@ export class ImagePuller {
       // Who was here before may have brought it, from wherever: an id is a digest.
       if (index.byId(id)) return changes.run(async () => await this.#addNames(id, names, signal))
       const staging = stagingName(randomBytes(16).toString('hex'))
-      await tools.copy(from, staging, access, signal)
+      const totalBytes = track.isWatched ? await this.#missingBytes(from, resolved, access, signal) : null
+      {
+        using _download = track.download(access.scratch, totalBytes)
+        await tools.copy(from, staging, access, signal)
+      }
+      track.store()
       await changes.run(async () => await this.#adopt(source.what, staging, id, names, signal))
     }
     for (let isFirst = true; ; isFirst = false) {
@@ -134,6 +139,26 @@ export class ImagePuller {
         // A layer that it found there may have gone with another image; then it is fetched.
         if (!isFirst || this.#removals === removals || signal.aborted) throw error
       }
+    }
+  }
+
+  /** How much of an image is to be fetched, or null. Only somebody's display misses it, so that it fails no pull. */
+  async #missingBytes(
+    from: ImageSource,
+    resolved: Resolved,
+    access: PullAccess,
+    signal: AbortSignal,
+  ): Promise<number | null> {
+    try {
+      const layers = await this.#deps.tools.layers(from, resolved, access, signal)
+      if (layers === undefined) return null
+      const here = [...this.#deps.index.records.layers.values()].filter(({ createdAtMs }) => createdAtMs > 0)
+      const missing = new Map(layers.map(({ digest, sizeBytes }) => [digest, sizeBytes]))
+      for (const { blobDigest } of here) missing.delete(blobDigest)
+      return [...missing.values()].reduce((sum, sizeBytes) => sum + sizeBytes, 0)
+    } catch (error) {
+      this.#deps.logger.debug({ image: from.what, error: errorMessage(error) }, 'size of image is not known')
+      return null
     }
   }
 

@@ -2,6 +2,7 @@ import { chmod } from 'node:fs/promises'
 import { join } from 'node:path'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
+import { type Observer, UNOBSERVED } from '../core/observer.ts'
 import type { AuthConfig__Output } from '../generated/runtime/v1/AuthConfig.ts'
 import { makeDirectory, readTextIfAny, removeTree, writeFileAtomic } from '../host/files.ts'
 import type { Libc } from '../host/libc.ts'
@@ -15,6 +16,7 @@ import { ImageIndex, type IndexedImage } from './image-index.ts'
 import { ImagePuller } from './image-puller.ts'
 import { ImageTools, type ImageToolsOptions, storageConf } from './image-tools.ts'
 import { endOrphanedTools } from './orphaned-tools.ts'
+import { PullTrack, type TellProgress } from './pull-progress.ts'
 import { parseReference } from './reference.ts'
 import { SharedWorks } from './shared-works.ts'
 import { Gate, Queue } from './turns.ts'
@@ -40,6 +42,8 @@ export interface ImageStoreDeps {
   readonly logger: Logger
   /** The containers that use an image, by its id (`sha256:…`); for errors and to keep it. */
   readonly usedBy: (imageId: string) => readonly string[]
+  /** Default: nobody. */
+  readonly observer?: Observer
 }
 
 const NO_CREDENTIALS: Credentials = { authFile: '', fingerprint: '', secrets: [] }
@@ -52,6 +56,7 @@ const NO_CREDENTIALS: Credentials = { authFile: '', fingerprint: '', secrets: []
 export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
   readonly #options: ImageStoreOptions
   readonly #deps: ImageStoreDeps
+  readonly #observer: Observer
   readonly #graph: string
   readonly #tools: ImageTools
   readonly #index: ImageIndex
@@ -59,6 +64,8 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
   readonly #reserve: DiskReserve
   readonly #garbage: GarbageCollector
   readonly #pulls = new SharedWorks<string>()
+  /** Of the pulls under way that somebody may still join. */
+  readonly #tracks = new Map<string, PullTrack>()
   readonly #puller: ImagePuller
   /** Pulls are inside; the collection of garbage is alone. */
   readonly #gate = new Gate()
@@ -69,6 +76,7 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
   private constructor(options: ImageStoreOptions, deps: ImageStoreDeps) {
     this.#options = options
     this.#deps = deps
+    this.#observer = deps.observer ?? UNOBSERVED
     const { root, state } = options
     this.#graph = join(root, 'images')
     const graph = this.#graph
@@ -116,6 +124,7 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
   async pull(
     request: { readonly image: string; readonly auth: AuthConfig__Output | null },
     signal: AbortSignal,
+    tell?: TellProgress,
   ): Promise<string> {
     const reference = parseReference(request.image)
     const credentials = credentialsOf(request.auth, reference.registry)
@@ -127,9 +136,11 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
       `${repository}@${digest}`,
       ...(tag === '' ? [] : [name]),
     ]
-    return this.#join(`${name} ${credentials.fingerprint}`, signal, (ended) =>
-      this.#puller.pull(source, namesOf, credentials, ended),
-    )
+    const pull = (ended: AbortSignal, track: PullTrack): Promise<string> =>
+      this.#observer.run({ kind: 'image', name: 'pull' }, () =>
+        this.#puller.pull({ source, namesOf, credentials, track }, ended),
+      )
+    return this.#join(`${name} ${credentials.fingerprint}`, signal, pull, tell)
   }
 
   /**
@@ -142,8 +153,9 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
     const known = this.#index.byName(name)
     if (known) return known.view.id
     const source = { what: request.source, from: request.source, registry: '' }
-    return this.#join(`${name} ${request.source}`, signal, (ended) =>
-      this.#puller.pull(source, () => [name], NO_CREDENTIALS, ended),
+    const namesOf = (): [string] => [name]
+    return this.#join(`${name} ${request.source}`, signal, (ended, track) =>
+      this.#puller.pull({ source, namesOf, credentials: NO_CREDENTIALS, track }, ended),
     )
   }
 
@@ -227,9 +239,25 @@ export class ImageStore implements Images, ImageRootfs, AsyncDisposable {
     this.#garbage.want(0)
   }
 
-  async #join(key: string, signal: AbortSignal, pull: (ended: AbortSignal) => Promise<string>): Promise<string> {
-    const work = (ended: AbortSignal): Promise<string> => pull(ended).finally(() => this.#usage.forget())
-    return this.#pulls.join(key, work, signal)
+  async #join(
+    key: string,
+    signal: AbortSignal,
+    pull: (ended: AbortSignal, track: PullTrack) => Promise<string>,
+    tell?: TellProgress,
+  ): Promise<string> {
+    const work = async (ended: AbortSignal): Promise<string> => {
+      const track = new PullTrack()
+      this.#tracks.set(key, track)
+      try {
+        return await pull(ended, track)
+      } finally {
+        if (this.#tracks.get(key) === track) this.#tracks.delete(key)
+        this.#usage.forget()
+      }
+    }
+    const pulled = this.#pulls.join(key, work, signal)
+    using _watching = tell ? this.#tracks.get(key)?.watch(tell) : undefined
+    return await pulled
   }
 
   /** A full disk keeps images from being pulled and removed, not pods from being looked after. */

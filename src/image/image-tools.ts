@@ -3,7 +3,9 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import { ExecError, type RunProgram, type RunResult } from '../host/programs/outcome.ts'
-import { redactText, toolError } from './tool-errors.ts'
+import { GO_ARCHITECTURE } from './image-config.ts'
+import { configDigestIn, imagesIn, layersIn, type RemoteLayer } from './manifest.ts'
+import { redactSecrets, toolError } from './tool-errors.ts'
 
 export interface ImageToolsOptions {
   /** Where the layer store lies, and where its state that ends with a reboot. */
@@ -49,10 +51,15 @@ export interface Resolved {
   readonly digest: string
   /** Of its configuration for this machine. */
   readonly id: string
+  /** The manifest or index itself. */
+  readonly manifest: string
 }
 
 /** By which our programs are known again when we are not there any more. */
 export const TOOL_MARK = 'SANDBOXERD_IMAGES'
+
+/** Images in an index for one architecture, which differ in details of it. */
+const MAX_VARIANTS = 4
 
 /** Without this option the store's directory stays mounted on itself. */
 const STORE_OPTION = 'overlay.skip_mount_home=true'
@@ -72,16 +79,31 @@ export class ImageTools {
    * @throws CodedError `FailedPrecondition` for what is not an image of docker v2 or OCI.
    */
   async resolve(source: ImageSource, access: PullAccess, signal: AbortSignal): Promise<Resolved> {
-    const inspect = async (...options: readonly string[]): Promise<string> => {
-      const args = ['inspect', '--raw', ...options, ...this.#sourceArgs('', source.registry, access), source.from]
-      return (await this.#skopeo(`pull ${source.what}`, args, access, signal)).stdout
-    }
-    const manifest = await inspect()
+    const manifest = await this.#inspect(source, [], access, signal)
     const digest = sha256Digest(manifest)
     const configDigest = configDigestIn(source.what, manifest)
-    if (configDigest !== undefined) return { digest, id: configDigest }
+    if (configDigest !== undefined) return { digest, id: configDigest, manifest }
     // An index: which of its images is for this machine is known to the tool.
-    return { digest, id: sha256Digest(await inspect('--config')) }
+    return { digest, id: sha256Digest(await this.#inspect(source, ['--config'], access, signal)), manifest }
+  }
+
+  /**
+   * The layers of what was resolved; undefined where nobody says how large they are.
+   * @param source pinned to its digest.
+   */
+  async layers(
+    source: ImageSource,
+    { id, manifest }: Resolved,
+    access: PullAccess,
+    signal: AbortSignal,
+  ): Promise<readonly RemoteLayer[] | undefined> {
+    if (configDigestIn(source.what, manifest) !== undefined) return layersIn(manifest)
+    const repository = source.from.slice(0, source.from.lastIndexOf('@'))
+    for (const digest of imagesIn(manifest, GO_ARCHITECTURE[process.arch]).slice(0, MAX_VARIANTS)) {
+      const text = await this.#inspect({ ...source, from: `${repository}@${digest}` }, [], access, signal)
+      if (configDigestIn(source.what, text) === id) return layersIn(text)
+    }
+    return undefined
   }
 
   /** Copies an image into the store, under `name`. Layers that are there are not fetched. */
@@ -120,6 +142,16 @@ export class ImageTools {
   /** Removes a directory, however deep. Links are removed, never followed. */
   async removeDeep(paths: readonly string[], signal: AbortSignal): Promise<void> {
     await this.#start('delete', '/bin/rm', ['-rf', '--one-file-system', '--', ...paths], {}, [], signal)
+  }
+
+  async #inspect(
+    { what, from, registry }: ImageSource,
+    options: readonly string[],
+    access: PullAccess,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const args = ['inspect', '--raw', ...options, ...this.#sourceArgs('', registry, access), from]
+    return (await this.#skopeo(`pull ${what}`, args, access, signal)).stdout
   }
 
   #sourceArgs(prefix: '' | 'src-', registry: string, { authFile }: PullAccess): string[] {
@@ -180,22 +212,6 @@ skip_mount_home = "true"
 `
 }
 
-/** The configuration that a manifest names; undefined for an index. */
-function configDigestIn(what: string, manifest: string): string | undefined {
-  const refused = (why: string): CodedError => new CodedError('FailedPrecondition', `pull ${what}: its manifest ${why}`)
-  let parsed: { schemaVersion?: unknown; manifests?: unknown; config?: { digest?: unknown } }
-  try {
-    parsed = JSON.parse(manifest) as typeof parsed
-  } catch {
-    throw refused('is not JSON')
-  }
-  if (parsed.schemaVersion !== 2) throw refused('has a schema that is not supported: only docker v2s2 and OCI are')
-  if (Array.isArray(parsed.manifests)) return undefined
-  const digest = parsed.config?.digest
-  if (typeof digest !== 'string' || !/^sha256:[0-9a-f]{64}$/.test(digest)) throw refused('names no configuration')
-  return digest
-}
-
 function sha256Digest(text: string): string {
   return `sha256:${createHash('sha256').update(text).digest('hex')}`
 }
@@ -212,13 +228,13 @@ function failed(
     return new CodedError(signal.reason.code, `${what}: ${signal.reason.message}`)
   }
   if (!(error instanceof ExecError))
-    return new CodedError('Internal', `${what}: ${redactText(errorMessage(error), secrets)}`)
+    return new CodedError('Internal', `${what}: ${redactSecrets(errorMessage(error), secrets)}`)
   if (error.code === 'Unavailable') {
     return new CodedError('FailedPrecondition', `${what}: ${file} cannot be started: ${errorMessage(error.cause)}`)
   }
   if (error.code === 'DeadlineExceeded') return new CodedError(error.code, `${what}: ${file} does not end`)
   return new CodedError(
     error.code,
-    `${what}: ${file} ended before it was done: ${redactText(error.stderr.trim(), secrets)}`,
+    `${what}: ${file} ended before it was done: ${redactSecrets(error.stderr.trim(), secrets)}`,
   )
 }

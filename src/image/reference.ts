@@ -1,4 +1,5 @@
 import { invalidField } from '../core/errors.ts'
+import { redactText } from '../core/redact-text.ts'
 
 /** A reference to an image in a registry, complete: `busybox` has become `docker.io/library/busybox:latest`. */
 export interface ImageReference {
@@ -90,5 +91,5 @@ function splitRegistry(name: string): { registry: string; path: string } {
 }
 
 function refused(text: string, why: string): Error {
-  return invalidField(FIELD, `${why}: ${JSON.stringify(text.slice(0, 80))}`)
+  return invalidField(FIELD, `${why}: ${JSON.stringify(redactText(text).slice(0, 80))}`)
 }

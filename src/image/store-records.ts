@@ -20,6 +20,8 @@ export interface StoredLayer {
   readonly parent: string
   /** The digest of the uncompressed archive it was made of. */
   readonly diffId: string
+  /** The digest of that archive as it came, `sha256:…` or `''`. */
+  readonly blobDigest: string
   readonly sizeBytes: number
   /** Unix time; 0 for one that was never finished. */
   readonly createdAtMs: number
@@ -102,6 +104,7 @@ function toLayer(json: Json): StoredLayer {
     id: textOf(json['id']),
     parent: textOf(json['parent']),
     diffId: textOf(json['diff-digest']),
+    blobDigest: textOf(json['compressed-diff-digest']),
     sizeBytes: numberOf(json['diff-size']),
     createdAtMs: isIncomplete ? 0 : Date.parse(textOf(json['created'])) || 0,
   }

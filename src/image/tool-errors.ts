@@ -1,6 +1,6 @@
 import { CodedError, type ErrorCode } from '../core/errors.ts'
+import { REDACTED, redactText } from '../core/redact-text.ts'
 
-const REDACTED = '[redacted]'
 const MAX_CHARS = 1000
 /** Shorter ones would be found in every word. */
 const MIN_SECRET_CHARS = 4
@@ -22,7 +22,7 @@ const MEANINGS: readonly (readonly [RegExp, ErrorCode])[] = [
 
 /** Why a tool failed, as an error. @param secrets never appear in it. */
 export function toolError(what: string, stderr: string, secrets: readonly string[]): CodedError {
-  const why = redactText(reasonOf(stderr), secrets)
+  const why = redactSecrets(reasonOf(stderr), secrets)
   const code = MEANINGS.find(([words]) => words.test(why))?.[1] ?? 'Unavailable'
   return new CodedError(code, `${what}: ${why.slice(0, MAX_CHARS)}`)
 }
@@ -44,20 +44,12 @@ function unquoted(text: string): string {
   }
 }
 
-/** A text without what addresses and headers carry of secrets: the user and the query of a URL, the rest of a header. */
-export function redactText(text: string, secrets: readonly string[]): string {
-  let clean = text.replaceAll(/\b[a-z][a-z0-9+.-]*:\/\/[^\s"'<>]*/gi, (url) => redactUrl(url))
-  clean = clean.replaceAll(/\b(bearer|basic) +[A-Za-z0-9+/=._~-]{8,}/gi, `$1 ${REDACTED}`)
+/** What `redactText` leaves of a text, without the secrets in any spelling. */
+export function redactSecrets(text: string, secrets: readonly string[]): string {
+  let clean = redactText(text)
   for (const secret of [...secrets].toSorted((a, b) => b.length - a.length)) {
     if (secret.length < MIN_SECRET_CHARS) continue
     clean = clean.replaceAll(secret, REDACTED).replaceAll(encodeURIComponent(secret), REDACTED)
   }
   return clean
-}
-
-function redactUrl(url: string): string {
-  const [, scheme = '', authority = '', path = ''] = /^([^:]+:\/\/)([^/?#]*)([^?#]*)/.exec(url) ?? []
-  const host = authority.slice(authority.lastIndexOf('@') + 1)
-  const tail = url.length > scheme.length + authority.length + path.length ? `?${REDACTED}` : ''
-  return `${scheme}${host}${path}${tail}`
 }

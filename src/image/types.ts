@@ -1,4 +1,5 @@
 import type { AuthConfig__Output } from '../generated/runtime/v1/AuthConfig.ts'
+import type { TellProgress } from './pull-progress.ts'
 
 /** What an image says about how to run it (image-spec 1.1, config.md); absent parts are empty. */
 export interface ImageRunConfig {
@@ -43,13 +44,15 @@ export interface FilesystemUsage {
 export interface Images {
   /**
    * Pulls an image and returns its id. The same image pulled twice at once is downloaded once; when `signal` aborts, the
-   * caller stops waiting.
+   * caller stops waiting, and what nobody waits for any more is ended.
+   * @param tell hears how far it is.
    * @throws CodedError `InvalidArgument` naming the field, `NotFound`, `PermissionDenied` (the registry refuses),
    * `Unavailable` (it cannot be reached), `ResourceExhausted` (no space).
    */
   pull(
     request: { readonly image: string; readonly auth: AuthConfig__Output | null },
     signal: AbortSignal,
+    tell?: TellProgress,
   ): Promise<string>
   /** By tag, digest, `sha256:` id, or hex id or the beginning of it (12 characters at least); undefined when there is none. */
   get(image: string): ImageView | undefined

@@ -58,7 +58,9 @@ export class Directories implements ResourceKind<DirectoryRecord> {
           if (errnoOf(error) === 'ENOENT') return []
           throw error
         })
-        return names.map((name) => ({ ownerId: name, subject: join(parent, name) }))
+        // Beside them may be what belongs to the file system, or to a monitor.
+        const own = names.filter((name) => /^[0-9a-f]{64}$/.test(name))
+        return own.map((name) => ({ ownerId: name, subject: join(parent, name) }))
       }),
     )
     return lists.flat()

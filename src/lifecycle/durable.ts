@@ -1,3 +1,4 @@
+import type { Logger } from 'pino'
 import type { Sealer } from '../core/seal.ts'
 import { type LedgerEntry, putEntry, strikeEntry } from '../store/ledger.ts'
 import type { Change } from '../store/rows.ts'
@@ -7,11 +8,20 @@ import type { Store } from '../store/store.ts'
 export interface DurableRow<S> {
   readonly put: (status: S) => Change
   readonly remove: Change
+  /** Told of every change of the status once it holds; with what the change has for the log. */
+  readonly changed: (from: S, to: S, log: ChangeLog) => void
 }
 
 export interface DurableDeps {
   readonly store: Pick<Store, 'commit'>
   readonly sealer: Sealer
+  readonly logger: Logger
+}
+
+/** What a line of the log tells of a change of state beside the states. */
+export interface ChangeLog {
+  readonly why?: string
+  readonly [field: string]: unknown
 }
 
 /** What one {@link Durable.save} changes. */
@@ -24,6 +34,8 @@ export interface DurableChange<S> {
   readonly strike?: readonly LedgerEntry[]
   /** Whatever else is to be written with it. */
   readonly also?: readonly Change[]
+  /** For the log, when the state changes. */
+  readonly log?: ChangeLog
 }
 
 /** What changes in the life of a sandbox or container, and what it owns: in memory, and in the database. */
@@ -109,7 +121,9 @@ export class Durable<S> {
       if (!hasHappened) throw error
       this.#unsaved = changes
     }
+    const before = this.#status
     this.#status = status
+    if (status !== before) this.#row.changed(before, status, change.log ?? {})
     const entries = new Map(this.#entries)
     for (const entry of put) entries.set(entry.seq, entry)
     for (const entry of strike) entries.delete(entry.seq)

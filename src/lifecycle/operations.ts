@@ -1,6 +1,4 @@
-import type { Logger } from 'pino'
-
-const STALLED_MS = 30_000
+import { type Observer, UNOBSERVED } from '../core/observer.ts'
 
 interface Operation {
   readonly kind: string
@@ -13,10 +11,13 @@ interface Operation {
  */
 export class Operations {
   readonly #last = new Map<string, Operation>()
-  readonly #logger: Logger
+  readonly #prefix: string
+  readonly #observer: Observer
 
-  constructor(deps: { readonly logger: Logger }) {
-    this.#logger = deps.logger
+  /** @param deps.prefix what tells the names of these operations from others', for who observes them: `container-`. */
+  constructor(deps: { readonly observer?: Observer | undefined; readonly prefix?: string } = {}) {
+    this.#observer = deps.observer ?? UNOBSERVED
+    this.#prefix = deps.prefix ?? ''
   }
 
   /** Runs `work`, unless the newest operation on that id is of the same kind and has not ended: then joins it. */
@@ -24,20 +25,7 @@ export class Operations {
     const last = this.#last.get(id)
     // The kind tells the type: every caller asks for one kind with one work.
     if (last?.kind === kind) return last.promise as Promise<T>
-    const promise = (async () => {
-      // How the one before ended is told to whoever asked for it.
-      await last?.promise.catch(() => undefined)
-      const since = performance.now()
-      const timer = setInterval(() => {
-        const seconds = Math.round((performance.now() - since) / 1000)
-        this.#logger.warn({ id, operation: kind, seconds }, 'operation takes long')
-      }, STALLED_MS)
-      try {
-        return await work()
-      } finally {
-        clearInterval(timer)
-      }
-    })()
+    const promise = this.#observed(id, kind, last, work)
     const operation = { kind, promise }
     this.#last.set(id, operation)
     try {
@@ -50,5 +38,21 @@ export class Operations {
   /** Resolves when every operation that is under way now has ended, however. */
   async idle(): Promise<void> {
     await Promise.allSettled([...this.#last.values()].map(({ promise }) => promise))
+  }
+
+  async #observed<T>(id: string, kind: string, last: Operation | undefined, work: () => Promise<T>): Promise<T> {
+    let waitsFor = last && this.#nameOf(last.kind)
+    const activity = { kind: 'operation', id, name: this.#nameOf(kind), waitsFor: () => waitsFor } as const
+    return this.#observer.run(activity, async () => {
+      // How the one before ended is told to whoever asked for it.
+      await last?.promise.catch(() => undefined)
+      waitsFor = undefined
+      return work()
+    })
+  }
+
+  /** Without what makes a kind one that nobody joins. */
+  #nameOf(kind: string): string {
+    return this.#prefix + kind.replace(/ .*/, '')
   }
 }

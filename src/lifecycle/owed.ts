@@ -26,6 +26,12 @@ export class OwedReleases implements Disposable {
     if (!this.#debts.has(id)) this.#schedule(id, 0)
   }
 
+  /** Tries again now, when something is owed. Throws nothing. */
+  async retryNow(id: string): Promise<void> {
+    const debt = this.#debts.get(id)
+    if (debt) await this.#tryAgain(id, debt.attempt)
+  }
+
   settle(id: string): void {
     clearTimeout(this.#debts.get(id)?.timer)
     this.#debts.delete(id)
@@ -41,6 +47,7 @@ export class OwedReleases implements Disposable {
     const delayMs = Math.min(FIRST_MS * 2 ** attempt, LONGEST_MS) * (0.75 + Math.random() / 2)
     const timer = setTimeout(() => void this.#tryAgain(id, attempt), delayMs)
     timer.unref()
+    clearTimeout(this.#debts.get(id)?.timer)
     this.#debts.set(id, { timer, attempt })
   }
 

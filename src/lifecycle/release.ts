@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import { deadline } from '../core/deadline.ts'
 import { errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
+import { type Observer, UNOBSERVED } from '../core/observer.ts'
 import type { ResourceKind } from '../core/resource.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 
@@ -26,7 +27,11 @@ export function ledgerChange(release: Release): {
   strike: readonly LedgerEntry[]
   put: readonly LedgerEntry[]
 } {
-  return { strike: release.released, put: release.owed.map(({ entry }) => ({ ...entry, state: 'releasing' })) }
+  return { strike: release.released, put: release.owed.map(owedEntry) }
+}
+
+function owedEntry({ entry, error }: Release['owed'][number]): LedgerEntry {
+  return { ...entry, state: 'releasing', problem: errorMessage(error) }
 }
 
 /**
@@ -38,6 +43,7 @@ export class Releaser {
   readonly #budgetMs: number
   readonly #failpoints: Failpoints
   readonly #logger: Logger
+  readonly #observer: Observer
 
   constructor(
     options: { readonly budgetMs: number },
@@ -45,12 +51,14 @@ export class Releaser {
       readonly kinds: readonly ResourceKind<unknown>[]
       readonly failpoints: Failpoints
       readonly logger: Logger
+      readonly observer?: Observer
     },
   ) {
     this.#budgetMs = options.budgetMs
     this.#kinds = new Map(deps.kinds.map((kind) => [kind.kind, kind]))
     this.#failpoints = deps.failpoints
     this.#logger = deps.logger
+    this.#observer = deps.observer ?? UNOBSERVED
   }
 
   /** Releases the kinds of the chains; other kinds are left alone. */
@@ -77,7 +85,8 @@ export class Releaser {
       const before = owed.length
       for (const entry of entries.filter((e) => e.kind === kind).toSorted((a, b) => b.seq - a.seq)) {
         try {
-          await this.#releaseOne(entry)
+          const step = { kind: 'step', name: `release ${kind}`, operation: 'release', id: entry.ownerId } as const
+          await this.#observer.run(step, () => this.#releaseOne(entry))
           released.push(entry)
         } catch (error) {
           owed.push({ entry, error })

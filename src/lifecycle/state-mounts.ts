@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises'
 import { CodedError } from '../core/errors.ts'
 import type { OwnedResource } from '../core/resource.ts'
+import { mountPoints } from '../host/mount-points.ts'
 
 /** A mount below the state directory of a sandbox or container. */
 export interface StateMountRecord {
@@ -32,9 +32,7 @@ export class StateMounts {
   }
 
   async list(): Promise<readonly OwnedResource[]> {
-    const mountinfo = await readFile('/proc/self/mountinfo', 'utf8')
-    return mountinfo.split('\n').flatMap((line) => {
-      const path = line.split(' ')[4] ?? ''
+    return (await mountPoints(this.#options.parent)).flatMap((path) => {
       const id = this.#idOf(path)
       return id === undefined ? [] : [{ ownerId: id, subject: path }]
     })

@@ -1,4 +1,5 @@
 import type { Failpoints } from '../core/failpoints.ts'
+import { type Observer, UNOBSERVED } from '../core/observer.ts'
 
 /** How long one step of an operation took, and when it began after the first. Milliseconds. */
 export interface StepTiming {
@@ -11,23 +12,25 @@ export interface StepTiming {
 export class Steps {
   readonly #operation: string
   readonly #failpoints: Failpoints
+  readonly #observer: Observer
+  #owner: { readonly id?: string } = {}
   readonly #begin = performance.now()
   readonly #timings: StepTiming[] = []
-  readonly #running = new Set<string>()
 
-  constructor(operation: string, failpoints: Failpoints) {
+  constructor(operation: string, failpoints: Failpoints, observer: Observer = UNOBSERVED) {
     this.#operation = operation
     this.#failpoints = failpoints
+    this.#observer = observer
+  }
+
+  /** Says whose steps they are, once that is known. */
+  of(id: string): void {
+    this.#owner = { id }
   }
 
   /** The steps that have ended, in the order in which they began. */
   get timings(): readonly StepTiming[] {
     return this.#timings.toSorted((a, b) => a.startMs - b.startMs)
-  }
-
-  /** The steps that are under way: what an operation that takes long is waiting for. */
-  get running(): readonly string[] {
-    return [...this.#running]
   }
 
   /** Takes the time of a step that does nothing outside the process. */
@@ -42,15 +45,18 @@ export class Steps {
 
   async run<T>(name: string, signal: AbortSignal, work: () => T | Promise<T>): Promise<T> {
     signal.throwIfAborted()
+    const activity = { kind: 'step', name, operation: this.#operation, ...this.#owner } as const
+    return this.#observer.run(activity, () => this.#run(name, signal, work))
+  }
+
+  async #run<T>(name: string, signal: AbortSignal, work: () => T | Promise<T>): Promise<T> {
     await this.#failpoints.hit(`${this.#operation}.${name}.before`, signal)
     const start = performance.now()
-    this.#running.add(name)
     try {
       const result = await work()
       await this.#failpoints.hit(`${this.#operation}.${name}.after`, signal)
       return result
     } finally {
-      this.#running.delete(name)
       this.#record(name, start)
     }
   }

@@ -53,13 +53,14 @@ export class NetnsPins implements ResourceKind<NetnsRecord> {
     return isPinnedNamespace(record.path)
   }
 
+  /** The names are those of every sandboxerd: in a directory that several share, the id tells whose one is. */
   async listOwned(): Promise<readonly OwnedResource[]> {
     const names = await readdir(this.#directory).catch((error: unknown) => {
       if (errnoOf(error) === 'ENOENT') return []
       throw error
     })
     return names
-      .filter((name) => name.startsWith(PREFIX))
+      .filter((name) => /^sbx-[0-9a-f]{64}$/.test(name))
       .map((name) => ({ ownerId: name.slice(PREFIX.length), subject: join(this.#directory, name) }))
   }
 }

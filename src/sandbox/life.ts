@@ -4,6 +4,7 @@ import type { ControllerRegistry } from '../controller/registry.ts'
 import { canonicalJson } from '../core/canonical-json.ts'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
+import type { Observer } from '../core/observer.ts'
 import type { Sealer } from '../core/seal.ts'
 import { nowNs } from '../core/now.ts'
 import type { ProcessIdentity } from '../host/process.ts'
@@ -16,7 +17,7 @@ import type { LedgerEntry } from '../store/ledger.ts'
 import type { ControlledSandboxes } from './kinds/controlled.ts'
 import type { LoadedSandbox } from './load.ts'
 import type { SandboxRoots } from './paths.ts'
-import { Recovery } from './recovery.ts'
+import { Recovery, type Verdict } from './recovery.ts'
 import { Sandbox } from './sandbox.ts'
 import { isListed, SandboxIndex } from './sandbox-index.ts'
 import type { SandboxStatus } from './status.ts'
@@ -32,6 +33,8 @@ export interface LifeOptions {
 }
 
 export interface LifeDeps {
+  /** Default: nobody. */
+  readonly observer?: Observer | undefined
   readonly durable: DurableDeps
   readonly sealer: Sealer
   readonly failpoints: Failpoints
@@ -69,6 +72,7 @@ export class SandboxLife implements AsyncDisposable {
   readonly #deps: LifeDeps
   /** The sandboxes of earlier daemons. */
   readonly #restored = new Set<string>()
+  #progress = { total: 0, done: 0 }
   readonly #owed: OwedReleases
   readonly #teardown: Teardown
   readonly #recovery: Recovery
@@ -81,7 +85,7 @@ export class SandboxLife implements AsyncDisposable {
     this.#options = options
     this.#deps = deps
     this.#lastCreatedAtNs = options.lastCreatedAtNs
-    this.operations = new Operations({ logger: deps.logger })
+    this.operations = new Operations(deps)
     // Every sandbox that is watched listens to it.
     setMaxListeners(0, this.#closing.signal)
     this.#owed = new OwedReleases((id) => this.#releaseOwed(id))
@@ -108,6 +112,16 @@ export class SandboxLife implements AsyncDisposable {
   /** How many owe a release. */
   get owed(): number {
     return this.#owed.size
+  }
+
+  /** Goes on now with what one owes. Outside of operations; throws nothing. */
+  async retryOwed(id: string): Promise<void> {
+    await this.#owed.retryNow(id)
+  }
+
+  /** How many an earlier daemon has left, and how many of them have been looked at. */
+  get recovery(): { readonly total: number; readonly done: number } {
+    return this.#progress
   }
 
   /** Later than any before, also when the clock was set back: callers take the youngest of a pod for the current one. */
@@ -143,9 +157,11 @@ export class SandboxLife implements AsyncDisposable {
   async recover(): Promise<void> {
     // Requests are served meanwhile: what they make is nothing that an earlier daemon has left.
     const waiting = this.all().filter(({ id }) => this.#restored.has(id))
+    this.#progress = { total: waiting.length, done: 0 }
     const worker = async (): Promise<void> => {
       for (let sandbox = waiting.pop(); sandbox && !this.#closing.signal.aborted; sandbox = waiting.pop()) {
         await this.#recoverOne(sandbox)
+        this.#progress.done++
       }
     }
     await Promise.all(Array.from({ length: this.#options.recoveryConcurrency }, worker))
@@ -158,7 +174,6 @@ export class SandboxLife implements AsyncDisposable {
     const containers = await settle(this.#deps.containers.stopPod(sandbox.id))
     await this.#teardown.stop(sandbox, graceMs).finally(() => this.#deps.onEnd(sandbox.id))
     if (containers.failed) throw containers.error
-    this.#deps.logger.info({ sandboxId: sandbox.id }, 'pod sandbox stopped')
     if (owes(sandbox)) this.#owed.add(sandbox.id)
     else this.#owed.settle(sandbox.id)
   }
@@ -168,7 +183,6 @@ export class SandboxLife implements AsyncDisposable {
     const wasListed = isListed(sandbox)
     await this.#deps.containers.removePod(sandbox.id)
     const gone = await this.#teardown.remove(sandbox).finally(() => this.#deps.onEnd(sandbox.id))
-    this.#deps.logger.info({ sandboxId: sandbox.id, gone }, 'pod sandbox removed')
     if (wasListed) this.#deps.onEvent(podEvent('DELETED', sandbox.id))
     this.#settle(sandbox, gone)
     return gone
@@ -181,6 +195,13 @@ export class SandboxLife implements AsyncDisposable {
 
   async rollback(sandbox: Sandbox, why: string): Promise<void> {
     await this.operations.run(sandbox.id, 'rollback', () => this.takeBack(sandbox, why))
+  }
+
+  /** Finds out about one anew, as after a restart: what was written of it has been changed. Outside of operations. */
+  async examine(sandbox: Sandbox): Promise<void> {
+    if (this.served.get(sandbox.id) === sandbox || this.index.byId(sandbox.id) === sandbox) {
+      await this.#recoverOne(sandbox)
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -213,14 +234,20 @@ export class SandboxLife implements AsyncDisposable {
   }
 
   async #recoverOne(sandbox: Sandbox): Promise<void> {
+    let verdict: Verdict
     try {
-      const verdict = await this.#recovery.recover(sandbox)
+      verdict = await this.#recovery.recover(sandbox)
       if (verdict === 'watch') this.watch(sandbox, sandbox.status.process)
-      else if (verdict === 'rollback') await this.rollback(sandbox, 'the daemon ended while it was being created')
+    } catch (error) {
+      // It may run, and is not to be ended for that.
+      return sandbox.quarantine(`it cannot be recovered: ${errorMessage(error)}`)
+    }
+    try {
+      if (verdict === 'rollback') await this.rollback(sandbox, 'the daemon ended while it was being created')
       else if (verdict === 'remove') await this.operations.run(sandbox.id, 'remove', () => this.remove(sandbox))
       else if (verdict === 'stop') await this.operations.run(sandbox.id, 'stop', () => this.stop(sandbox))
     } catch (error) {
-      this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'sandbox cannot be recovered')
+      this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'sandbox cannot be ended')
       this.#owed.add(sandbox.id)
     }
   }
@@ -239,8 +266,8 @@ export class SandboxLife implements AsyncDisposable {
       await sandbox.note({
         status: (current) =>
           current.exit ? current : { ...current, state: current.state === 'REMOVING' ? 'REMOVING' : 'STOPPED', exit },
+        log: { why: 'its process ended' },
       })
-      this.#deps.logger.info({ sandboxId: sandbox.id, ...exit, atNs: exit.atNs.toString() }, 'sandbox ended')
       if (isListed(sandbox)) this.#deps.onEvent(podEvent('STOPPED', sandbox.id, exit.atNs))
     })
     const watched = saved.catch((error: unknown) => {
@@ -261,12 +288,9 @@ export class SandboxLife implements AsyncDisposable {
       if (reachable) return isUnseen ? { ...current, state: 'RUNNING' } : current
       return current.state === 'RUNNING' || current.state === 'UNKNOWN' ? { ...current, state: 'PENDING' } : current
     }
-    if (change(sandbox.status) !== sandbox.status) {
-      const log = { sandboxId: sandbox.id, sandboxer: sandbox.metadata.sandboxer }
-      if (reachable) this.#deps.logger.info(log, 'sandbox can be observed again')
-      else this.#deps.logger.warn({ ...log, problem }, 'sandbox cannot be observed: its sandboxer does not answer')
-    }
-    void sandbox.note({ status: change, put: reachable ? this.#refreshed(sandbox) : [] })
+    const { sandboxer } = sandbox.metadata
+    const why = reachable ? 'its sandboxer answers' : `its sandboxer does not answer: ${problem}`
+    void sandbox.note({ status: change, put: reachable ? this.#refreshed(sandbox) : [], log: { why, sandboxer } })
   }
 
   /** What a remote peer has told of a started sandbox may be other than what it told before it was lost. */

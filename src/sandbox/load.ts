@@ -183,7 +183,7 @@ export function isNameless({ id, config }: SandboxMetadata): boolean {
 }
 
 /** A stand-in for a sandbox of which only the id is known. The names are such that no kubelet has a pod for them. */
-function nameless(id: string): SandboxMetadata {
+export function nameless(id: string): SandboxMetadata {
   const metadata = { name: `unknown-${id.slice(0, 12)}`, namespace: NAMELESS, uid: id, attempt: 0 }
   return {
     id,

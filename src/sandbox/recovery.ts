@@ -1,4 +1,3 @@
-import type { Logger } from 'pino'
 import type { ControllerRegistry } from '../controller/registry.ts'
 import { errorMessage } from '../core/errors.ts'
 import type { Sealer } from '../core/seal.ts'
@@ -20,7 +19,6 @@ export interface RecoveryDeps {
   readonly sealer: Sealer
   readonly registry: ControllerRegistry
   readonly controlled: ControlledSandboxes
-  readonly logger: Logger
 }
 
 /** What is to be done about a sandbox once it is known how it is. */
@@ -79,9 +77,6 @@ export class Recovery {
     const { valid, problem, data } = await verifyCheckpoint(sandbox, this.#options.roots, this.#deps.sealer)
     if (!valid) sandbox.quarantine(problem)
     if (sandbox.status.state === 'RUNNING' && data) await this.#restoreLedger(sandbox, data)
-    if (sandbox.quarantined !== '') {
-      this.#deps.logger.error({ sandboxId: sandbox.id, reason: sandbox.quarantined }, 'sandbox quarantined')
-    }
   }
 
   /** A running sandbox has all it was given; what its ledger lacks was taken out by somebody else. */
@@ -123,6 +118,7 @@ export class Recovery {
             current.state === 'RUNNING' && current.process?.startTime === process?.startTime
               ? current
               : { ...current, state: 'RUNNING', process },
+          log: { why: 'it was found running' },
         })
         return 'watch'
       }
@@ -130,14 +126,15 @@ export class Recovery {
         await this.#ended(sandbox, seen.exit ?? { code: 255, atNs: nowNs(), reason: 'Unknown' })
       }
     } catch (error) {
-      sandbox.quarantine(errorMessage(error))
-      this.#deps.logger.error({ sandboxId: sandbox.id, error: errorMessage(error) }, 'sandbox cannot be observed')
+      sandbox.quarantine(`it cannot be observed: ${errorMessage(error)}`)
     }
     return 'leave'
   }
 
   async #ended(sandbox: Sandbox, exit: ExitStatus): Promise<void> {
-    this.#deps.logger.info({ sandboxId: sandbox.id, ...exit, atNs: exit.atNs.toString() }, 'sandbox ended while away')
-    await sandbox.note({ status: (current) => ({ ...current, state: 'STOPPED', exit }) })
+    await sandbox.note({
+      status: (current) => ({ ...current, state: 'STOPPED', exit }),
+      log: { why: 'it ended while no daemon ran' },
+    })
   }
 }

@@ -6,6 +6,7 @@ import { sandboxIps } from '../cni/result.ts'
 import { CodedError } from '../core/errors.ts'
 import type { Failpoints } from '../core/failpoints.ts'
 import { type Group, together } from '../core/group.ts'
+import type { Observer } from '../core/observer.ts'
 import type { DurableDeps } from '../lifecycle/durable.ts'
 import type { Sealer } from '../core/seal.ts'
 import type { Owner } from '../host/kernel/kernel.ts'
@@ -42,6 +43,8 @@ export interface RunDeps {
   readonly userns: UsernsPins
   readonly frontEnd: FrontEndPlaces
   readonly failpoints: Failpoints
+  /** Default: nobody. */
+  readonly observer?: Observer | undefined
   /** Makes sure that there is something to run as pause; called for sandboxers that need it. */
   readonly ensurePauseImage: (signal: AbortSignal) => Promise<void>
 }
@@ -108,6 +111,7 @@ export class RunSequence {
     this.#options = options
     this.#deps = deps
     const { metadata } = plan
+    steps.of(metadata.id)
     this.#paths = sandboxPaths(options.roots, metadata.id)
     this.#mappings = userMappings(metadata.config.linux?.security_context?.namespace_options ?? null)
     this.#owner = this.#mappings && mappedRoot(this.#mappings)
@@ -340,6 +344,7 @@ export class RunSequence {
       // Those of a served one are its front end's.
       ...(sandbox.metadata.served ? {} : { networks }),
       put: held,
+      log: { why: 'it was started', sandboxer: sandbox.metadata.sandboxer, steps: this.#steps.timings },
     })
     const { exit } = sandbox.status
     if (exit) {

@@ -3,6 +3,8 @@ import type { Socket } from 'node:net'
 import { canonicalJson } from '../core/canonical-json.ts'
 import { deadline, waitFor } from '../core/deadline.ts'
 import { CodedError, errorMessage, invalidField } from '../core/errors.ts'
+import { newId } from '../core/ids.ts'
+import { UNOBSERVED } from '../core/observer.ts'
 import type { Kernel } from '../host/kernel/kernel.ts'
 import type { ProcessIdentity } from '../host/process.ts'
 import { Steps } from '../lifecycle/steps.ts'
@@ -19,7 +21,7 @@ import type { PodResources, PodSandboxConfig, SandboxFilter, SandboxInfo, Sandbo
 export interface ManagerOptions extends LifeOptions {
   readonly defaultRuntimeHandler: string
   /** The sandboxer behind each runtime handler. */
-  readonly sandboxers: ReadonlyMap<string, string>
+  readonly sandboxers: Pick<ReadonlyMap<string, string>, 'get' | 'keys'>
   readonly runTimeoutMs: number
   readonly served: ServedOptions
 }
@@ -51,11 +53,11 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
   constructor(options: ManagerOptions, deps: ManagerDeps) {
     this.#options = options
     this.#deps = deps
-    const { sandboxDeps: durable, sealer, failpoints } = deps.run
+    const { sandboxDeps: durable, sealer, failpoints, observer } = deps.run
     const connections = new Connections({ timeoutMs: CONNECT_MS }, deps)
     this.#connections = connections
     const onEnd = (id: string): void => connections.end(id)
-    this.#life = new SandboxLife(options, { ...deps, durable, sealer, failpoints, onEnd })
+    this.#life = new SandboxLife(options, { ...deps, durable, sealer, failpoints, observer, onEnd })
     this.served = new ServedManager(options, { ...deps, life: this.#life })
   }
 
@@ -78,7 +80,8 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     signal: AbortSignal,
   ): Promise<string> {
     signal.throwIfAborted()
-    const steps = new Steps('run', this.#deps.run.failpoints)
+    const { failpoints, observer } = this.#deps.run
+    const steps = new Steps('run', failpoints, observer)
     const plan = steps.plan('prepareSandboxData', () => this.#plan(request))
     const { name } = plan.metadata
     const fingerprint = fingerprintOf(request)
@@ -94,7 +97,10 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
       // Several callers may have waited for the one before to go: only the first begins anew.
       return this.run(request, signal)
     }
-    const promise = this.#runToItsEnd(plan, steps).finally(() => this.#runs.delete(name))
+    const operation = { kind: 'operation', name: 'run', id: plan.metadata.id } as const
+    const promise = (observer ?? UNOBSERVED)
+      .run(operation, () => this.#runToItsEnd(plan, steps))
+      .finally(() => this.#runs.delete(name))
     // It goes on, and may fail, also when nobody waits for it any more.
     promise.catch(() => undefined)
     this.#runs.set(name, { fingerprint, promise })
@@ -155,9 +161,35 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     return { sandboxes: states, running: this.#runs.size, owed: this.#life.owed }
   }
 
+  /** How far {@link recover} is. */
+  get recovery(): { readonly total: number; readonly done: number } {
+    return this.#life.recovery
+  }
+
+  /** How many owe the release of something. */
+  get owed(): number {
+    return this.#life.owed
+  }
+
+  /** Goes on now with what a sandbox owes, instead of at its next turn. Outside of operations; throws nothing. */
+  async retryOwed(id: string): Promise<void> {
+    await this.#life.retryOwed(id)
+  }
+
   /** All sandboxes, also those that the CRI does not show. */
   all(): readonly Sandbox[] {
     return this.#life.all()
+  }
+
+  /** Runs work on an id, whether or not there is such a sandbox, when no operation on it is under way. */
+  async alone<T>(id: string, work: () => Promise<T>): Promise<T> {
+    return this.#life.operations.run(id, `examine ${randomBytes(8).toString('hex')}`, work)
+  }
+
+  /** See {@link SandboxLife.examine}. @returns why it is not to be trusted, or `''`. */
+  async examine(sandbox: Sandbox): Promise<string> {
+    await this.#life.examine(sandbox)
+    return sandbox.quarantined
   }
 
   /** Waits for what is under way, then stops watching. Touches no sandbox. */
@@ -195,7 +227,7 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
     }
     const { name, namespace, uid, attempt } = config.metadata
     const netMode = config.linux?.security_context?.namespace_options?.network === 'NODE' ? 'host' : 'cni'
-    const id = randomBytes(32).toString('hex')
+    const id = newId(this.#deps.run.sealer)
     return {
       controller: this.#deps.registry.get(sandboxer),
       runtimeHandler: handler,
@@ -245,7 +277,6 @@ export class SandboxManager implements Sandboxes, AsyncDisposable {
       else await sequence.forget()
       throw error
     }
-    log.info({ name, sandboxer: plan.metadata.sandboxer, steps: steps.timings }, 'pod sandbox runs')
     this.#deps.onEvent(podEvent('CREATED', id))
     this.#deps.onEvent(podEvent('STARTED', id))
     return id

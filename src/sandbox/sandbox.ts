@@ -1,6 +1,6 @@
 import { sandboxIps } from '../cni/result.ts'
 import { canonicalJson } from '../core/canonical-json.ts'
-import { Durable, type DurableChange, type DurableDeps } from '../lifecycle/durable.ts'
+import { type ChangeLog, Durable, type DurableChange, type DurableDeps } from '../lifecycle/durable.ts'
 import type { LedgerEntry } from '../store/ledger.ts'
 import type { NetworkRow, SandboxRow } from '../store/rows.ts'
 import { waitFor } from '../core/deadline.ts'
@@ -27,16 +27,16 @@ export interface SandboxChange extends Omit<DurableChange<SandboxStatus>, 'also'
 /** One sandbox: what it is, how it is, and what it owns. */
 export class Sandbox {
   readonly metadata: SandboxMetadata
-  readonly checkpointHash: string
   readonly #deps: DurableDeps
   readonly #durable: Durable<SandboxStatus>
+  #checkpointHash: string
   #quarantined: string
   #networks: readonly NetworkSetting[]
   readonly #waiting = new Set<(exit: ExitStatus | null) => void>()
 
   constructor(record: SandboxRecord, deps: DurableDeps) {
     this.metadata = record.metadata
-    this.checkpointHash = record.checkpointHash
+    this.#checkpointHash = record.checkpointHash
     this.#networks = record.networks
     this.#quarantined = record.quarantined
     this.#deps = deps
@@ -45,23 +45,34 @@ export class Sandbox {
       id: this.id,
       name: this.metadata.name,
       metadata: encodeMetadata(this.metadata),
-      checkpoint_hash: this.checkpointHash,
     }
     this.#durable = new Durable(
       record,
       {
         put: (status) => {
-          const row = { ...identity, state: status.state, status: encodeStatus(status) }
+          const row = {
+            ...identity,
+            checkpoint_hash: this.#checkpointHash,
+            state: status.state,
+            status: encodeStatus(status),
+          }
           return { op: 'putSandbox', row: { ...row, seal: deps.sealer.seal(...sandboxParts(row)) } }
         },
         remove: { op: 'deleteSandbox', id: this.id },
+        changed: (from, to, log) => this.#logChange(from, to, log),
       },
       deps,
     )
+    if (this.#quarantined !== '') this.#logQuarantine()
   }
 
   get id(): string {
     return this.metadata.id
+  }
+
+  /** By which its checkpoint is known. */
+  get checkpointHash(): string {
+    return this.#checkpointHash
   }
 
   get status(): SandboxStatus {
@@ -95,14 +106,18 @@ export class Sandbox {
 
   /** Stops trusting what is known of it. It stays releasable, and the reason is shown. The first reason is kept. */
   quarantine(reason: string): void {
-    this.#quarantined ||= reason
+    if (this.#quarantined !== '' || reason === '') return
+    this.#quarantined = reason
+    this.#logQuarantine()
   }
 
   /** See {@link Durable.insert}. */
   async insert(): Promise<void> {
     // The creation times of sandboxes only ever grow, also over a restart.
     const value = this.metadata.createdAtNs.toString()
-    await this.#durable.insert([{ op: 'putNode', key: 'last_created_at_ns', value }])
+    const networks =
+      this.#networks.length > 0 ? [{ op: 'putNetwork', row: this.#networkRow(this.#networks) } as const] : []
+    await this.#durable.insert([{ op: 'putNode', key: 'last_created_at_ns', value }, ...networks])
   }
 
   /** See {@link Durable.save}. */
@@ -119,9 +134,32 @@ export class Sandbox {
     this.#tellEnd()
   }
 
+  /**
+   * Writes everything that is known of it anew, and trusts it from then on: what was not to be trusted has been replaced by
+   * what is.
+   * @param checkpointHash that of the checkpoint that is on disk.
+   */
+  async rewrite(checkpointHash: string): Promise<void> {
+    const before = this.#checkpointHash
+    this.#checkpointHash = checkpointHash
+    try {
+      const { networks, entries: put } = this
+      await this.save({ status: (current) => ({ ...current }), put, ...(networks.length > 0 ? { networks } : {}) })
+    } catch (error) {
+      this.#checkpointHash = before
+      throw error
+    }
+    this.#quarantined = ''
+  }
+
   /** See {@link Durable.delete}. */
   async delete(): Promise<void> {
     await this.#durable.delete()
+    this.#logState('info', {
+      from: this.status.state,
+      to: 'REMOVED',
+      why: this.status.failure || 'all of it is released',
+    })
     this.#tell(this.status.exit)
   }
 
@@ -143,6 +181,22 @@ export class Sandbox {
     } finally {
       if (tell) this.#waiting.delete(tell)
     }
+  }
+
+  #logChange(from: SandboxStatus, to: SandboxStatus, log: ChangeLog): void {
+    if (from.state === to.state) return
+    const exit = to.exit && to.exit !== from.exit ? { exitCode: to.exit.code, reason: to.exit.reason } : {}
+    const isUnclear = to.state === 'PENDING' || to.state === 'UNKNOWN'
+    this.#logState(isUnclear ? 'warn' : 'info', { from: from.state, to: to.state, ...exit, ...log })
+  }
+
+  #logState(level: 'info' | 'warn', fields: ChangeLog): void {
+    this.#deps.logger[level]({ sandboxId: this.id, name: this.metadata.name, ...fields }, 'sandbox state')
+  }
+
+  #logQuarantine(): void {
+    const { name } = this.metadata
+    this.#deps.logger.error({ sandboxId: this.id, name, reason: this.#quarantined }, 'sandbox quarantined')
   }
 
   #tellEnd(): void {

@@ -31,7 +31,7 @@ export interface ServedOptions {
 export interface ServedManagerOptions {
   readonly roots: SandboxRoots
   readonly bootId: string
-  readonly sandboxers: ReadonlyMap<string, string>
+  readonly sandboxers: Pick<ReadonlyMap<string, string>, 'get'>
   readonly runTimeoutMs: number
   readonly served: ServedOptions
 }
@@ -78,7 +78,8 @@ export class ServedManager implements ServedSandboxes, Disposable {
     if (this.#creating.has(id) || this.#life.has(id)) {
       throw new CodedError('AlreadyExists', `create sandbox ${id}: there is one of that id`)
     }
-    const steps = new Steps('run', this.#deps.run.failpoints)
+    const { failpoints, observer } = this.#deps.run
+    const steps = new Steps('run', failpoints, observer)
     const plan = steps.plan('prepareSandboxData', () => this.#plan(request))
     this.#creating.add(id)
     const created = this.#life.operations
@@ -222,7 +223,8 @@ export class ServedManager implements ServedSandboxes, Disposable {
       throw new CodedError('FailedPrecondition', `start sandbox ${id}: it has ended`)
     }
     const { metadata } = sandbox
-    const steps = this.#made.get(id) ?? new Steps('run', this.#deps.run.failpoints)
+    const { failpoints, observer } = this.#deps.run
+    const steps = this.#made.get(id) ?? new Steps('run', failpoints, observer)
     const controller = this.#controllerOf(sandbox)
     const plan = { metadata, controller, runtimeHandler: metadata.runtimeHandler }
     const sequence = this.#sequence(plan, steps)
@@ -236,7 +238,6 @@ export class ServedManager implements ServedSandboxes, Disposable {
     }
     // Its caller may be gone: the time of one that nobody asks for ends, too.
     this.#expiry.set(id)
-    this.#deps.logger.info({ sandboxId: id, sandboxer: metadata.sandboxer, steps: steps.timings }, 'sandbox runs')
     return this.#view(sandbox)
   }
 

@@ -64,7 +64,10 @@ export class Teardown {
   async remove(sandbox: Sandbox): Promise<boolean> {
     await this.#end(sandbox)
     if (sandbox.status.state !== 'REMOVING') {
-      await sandbox.note({ status: (current) => ({ ...current, state: 'REMOVING' }) })
+      await sandbox.note({
+        status: (current) => ({ ...current, state: 'REMOVING' }),
+        log: { why: 'its removal has begun' },
+      })
     }
     await this.#deps.failpoints.hit('remove.marked')
     return this.#releaseAll(sandbox)
@@ -81,7 +84,7 @@ export class Teardown {
     if (await this.#releaseAll(sandbox)) return true
     // Somebody has to see it, to stop and remove it; but no front end comes for one that it was not given.
     const state = sandbox.metadata.served ? 'REMOVING' : 'STOPPED'
-    await sandbox.note({ status: (current) => ({ ...current, state, visible: true, failure: why }) })
+    await sandbox.note({ status: (current) => ({ ...current, state, visible: true, failure: why }), log: { why } })
     return false
   }
 
@@ -126,6 +129,7 @@ export class Teardown {
         current.state === 'STOPPED' || current.state === 'REMOVING'
           ? current
           : { ...current, state: 'STOPPED', exit: current.exit ?? endedNow(hasNoProcess) },
+      log: { why: 'it was ended' },
     })
   }
 

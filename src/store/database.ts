@@ -1,8 +1,10 @@
 import { closeSync, existsSync, fchmodSync, openSync, renameSync } from 'node:fs'
-import Database from 'better-sqlite3'
+import type Database from 'better-sqlite3'
 import { CodedError, errorMessage } from '../core/errors.ts'
-import type { Change, ContainerRow, LedgerRow, Loaded, NetworkRow, SandboxRow } from './rows.ts'
-import { MIGRATIONS } from './schema.ts'
+import { openSound } from './connection.ts'
+import { isNoRoom, isUnavailable } from './failures.ts'
+import { migrate } from './migrate.ts'
+import type { Change, ContainerRow, LedgerRow, Loaded, Migrated, NetworkRow, OwnerRows, SandboxRow } from './rows.ts'
 
 type Apply = (change: Change) => void
 
@@ -14,70 +16,64 @@ export interface StoreFile {
    * that did not.
    */
   commit(batches: readonly (readonly Change[])[]): readonly (Error | null)[]
+  /** For people: nothing that is done depends on what is read again. */
+  rowsOf(id: string): OwnerRows
   close(): void
+}
+
+interface Opened {
+  readonly db: Database.Database
+  readonly migrated: Migrated | undefined
 }
 
 /**
  * Opens the database, and brings its schema up to date. One that is damaged is set aside and begun anew.
- * @throws CodedError `FailedPrecondition` for a schema newer than ours.
+ * @throws CodedError as `migrate`; for one that is sound `ResourceExhausted` on a disk without any room, and
+ * `Unavailable` while somebody else has it locked, or there is no memory or descriptor for it.
  */
 export function openStore(path: string, now: Date): StoreFile {
   let setAside: Loaded['setAside']
-  let db: Database.Database
+  let opened: Opened
   try {
-    db = openChecked(path)
+    opened = openChecked(path)
   } catch (error) {
     if (error instanceof CodedError) throw error
+    if (isNoRoom(error) || isUnavailable(error)) {
+      const code = isNoRoom(error) ? 'ResourceExhausted' : 'Unavailable'
+      throw new CodedError(code, `open ${path}: ${errorMessage(error)}; nothing was changed`, { cause: error })
+    }
     const aside = `${path}.damaged-${now.toISOString().replaceAll(/[:.]/g, '-')}`
     for (const suffix of ['', '-wal', '-shm']) {
       if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix)
     }
     setAside = { reason: errorMessage(error), path: aside }
-    db = openChecked(path)
+    opened = openChecked(path)
   }
+  const { db, migrated } = opened
   const apply = prepareChanges(db)
-  return { loaded: load(db, setAside), commit: (batches) => commitAll(db, apply, batches), close: () => db.close() }
+  return {
+    loaded: { ...load(db), setAside, ...(migrated ? { migrated } : {}) },
+    commit: (batches) => commitAll(db, apply, batches),
+    rowsOf: (id) => rowsOf(db, id),
+    close: () => db.close(),
+  }
 }
 
-function openChecked(path: string): Database.Database {
+function openChecked(path: string): Opened {
   // SQLite gives its other files the mode of this one, which it would let everybody read.
   const fd = openSync(path, 'a', 0o600)
   fchmodSync(fd, 0o600)
   closeSync(fd)
-  const db = new Database(path)
+  const db = openSound(path)
   try {
-    db.pragma('journal_mode = WAL')
-    db.pragma('synchronous = FULL')
-    db.pragma('busy_timeout = 5000')
-    db.pragma('foreign_keys = ON')
-    const check = db.pragma('quick_check(1)', { simple: true })
-    if (check !== 'ok') throw new Error(`quick_check: ${String(check)}`)
-    migrate(db, path)
-    return db
+    return { db, migrated: migrate(db, path) }
   } catch (error) {
     db.close()
     throw error
   }
 }
 
-function migrate(db: Database.Database, path: string): void {
-  const version = Number(db.pragma('user_version', { simple: true }))
-  if (version > MIGRATIONS.length) {
-    throw new CodedError(
-      'FailedPrecondition',
-      `open ${path}: its schema version ${version} is newer than ${MIGRATIONS.length}, the newest that this sandboxerd knows; start the newer sandboxerd again`,
-    )
-  }
-  for (const [index, step] of MIGRATIONS.entries()) {
-    if (index < version) continue
-    db.transaction(() => {
-      db.exec(step)
-      db.pragma(`user_version = ${index + 1}`)
-    })()
-  }
-}
-
-function load(db: Database.Database, setAside: Loaded['setAside']): Loaded {
+function load(db: Database.Database): Omit<Loaded, 'setAside'> {
   const node = db.prepare<[], { key: string; value: string }>('SELECT key, value FROM node').all()
   return {
     sandboxes: db.prepare<[], SandboxRow>('SELECT * FROM sandboxes').all(),
@@ -85,7 +81,15 @@ function load(db: Database.Database, setAside: Loaded['setAside']): Loaded {
     containers: db.prepare<[], ContainerRow>('SELECT * FROM containers').all(),
     ledger: db.prepare<[], LedgerRow>('SELECT * FROM ledger ORDER BY owner_id, seq').all(),
     node: Object.fromEntries(node.map(({ key, value }) => [key, value])),
-    setAside,
+  }
+}
+
+function rowsOf(db: Database.Database, id: string): OwnerRows {
+  return {
+    sandbox: db.prepare<[string], SandboxRow>('SELECT * FROM sandboxes WHERE id = ?').get(id) ?? null,
+    network: db.prepare<[string], NetworkRow>('SELECT * FROM network_settings WHERE sandbox_id = ?').get(id) ?? null,
+    container: db.prepare<[string], ContainerRow>('SELECT * FROM containers WHERE id = ?').get(id) ?? null,
+    ledger: db.prepare<[string], LedgerRow>('SELECT * FROM ledger WHERE owner_id = ? ORDER BY seq').all(id),
   }
 }
 
@@ -142,6 +146,8 @@ function commitAll(
         batch(changes)
         return null
       } catch (error) {
+        // SQLite has taken all of them back (disk full): what comes now would be a commit of its own.
+        if (!db.inTransaction) throw error
         return error instanceof Error ? error : new Error(String(error))
       }
     }),

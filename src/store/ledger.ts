@@ -16,6 +16,8 @@ export interface LedgerEntry {
   readonly state: LedgerState
   readonly record: unknown
   readonly bootId: string
+  /** Why this daemon could not release it when it tried last. It is not stored: the next daemon finds out by itself. */
+  readonly problem?: string
 }
 
 /** The change that writes an entry, as it must be before the resource is acquired. */

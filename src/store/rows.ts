@@ -49,6 +49,21 @@ export type Change =
   | { readonly op: 'deleteLedger'; readonly ownerId: string; readonly seq: number }
   | { readonly op: 'putNode'; readonly key: string; readonly value: string }
 
+/** The rows of one sandbox or container, as they are now. */
+export interface OwnerRows {
+  readonly sandbox: SandboxRow | null
+  readonly network: NetworkRow | null
+  readonly container: ContainerRow | null
+  readonly ledger: readonly LedgerRow[]
+}
+
+/** A change of the schema of a database that was there, and where the copy of before is. */
+export interface Migrated {
+  readonly from: number
+  readonly to: number
+  readonly copy: string
+}
+
 /** All that is stored, read once at start. */
 export interface Loaded {
   readonly sandboxes: readonly SandboxRow[]
@@ -58,4 +73,9 @@ export interface Loaded {
   readonly node: Readonly<Record<string, string>>
   /** Why the database was set aside and begun anew, and where it is now; undefined when it was sound. */
   readonly setAside: { readonly reason: string; readonly path: string } | undefined
+  /** How its schema was changed when it was opened. */
+  readonly migrated?: Migrated
 }
+
+/** Under which each daemon that opens a database leaves its version, in `node`. */
+export const WRITTEN_BY_KEY = 'written_by'

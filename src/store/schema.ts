@@ -1,9 +1,19 @@
-/**
- * The schema, as steps from an empty database: step N takes version N to N + 1 (`PRAGMA user_version`).
- * A step is never edited once released; a new one is added.
- */
-export const MIGRATIONS: readonly string[] = [
-  `
+/** One step between two versions of the schema. A step is never edited once released; a new one is added. */
+export interface Migration {
+  /** SQL that takes version N to N + 1. */
+  readonly up: string
+  /** SQL that takes N + 1 back to N, when nothing is lost by that; undefined where there is no way back. */
+  readonly down?: {
+    /** A query for a text about each thing that version N cannot hold; none when nothing is lost. */
+    readonly losses: string
+    readonly sql: string
+  }
+}
+
+/** The schema, as steps from an empty database: step N takes version N to N + 1 (`PRAGMA user_version`). */
+export const MIGRATIONS: readonly Migration[] = [
+  {
+    up: `
   CREATE TABLE sandboxes (
     id              TEXT PRIMARY KEY,
     name            TEXT NOT NULL UNIQUE,
@@ -37,7 +47,9 @@ export const MIGRATIONS: readonly string[] = [
     value TEXT NOT NULL
   ) STRICT;
   `,
-  `
+  },
+  {
+    up: `
   CREATE TABLE containers (
     id         TEXT PRIMARY KEY,
     sandbox_id TEXT NOT NULL REFERENCES sandboxes (id), -- keeps the sandbox until its containers are gone
@@ -71,4 +83,32 @@ export const MIGRATIONS: readonly string[] = [
     WHEN EXISTS (SELECT 1 FROM ledger WHERE owner_id = OLD.id)
     BEGIN SELECT RAISE(ABORT, 'the container owns something yet'); END;
   `,
+    down: {
+      losses: `
+  SELECT 'container ' || id FROM containers
+  UNION SELECT kind || ' of ' || owner_id FROM ledger WHERE owner_id NOT IN (SELECT id FROM sandboxes)
+  `,
+      sql: `
+  DROP TRIGGER sandboxes_own;
+  DROP TRIGGER containers_own;
+  CREATE TABLE ledger_of_sandboxes (
+    sandbox_id TEXT NOT NULL REFERENCES sandboxes (id),
+    seq        INTEGER NOT NULL,
+    kind       TEXT NOT NULL,
+    state      TEXT NOT NULL CHECK (state IN ('intended', 'held', 'releasing')),
+    record     TEXT NOT NULL,
+    boot_id    TEXT NOT NULL,
+    seal       TEXT NOT NULL,
+    PRIMARY KEY (sandbox_id, seq)
+  ) STRICT;
+  INSERT INTO ledger_of_sandboxes SELECT * FROM ledger;
+  DROP TABLE ledger;
+  ALTER TABLE ledger_of_sandboxes RENAME TO ledger;
+  DROP TABLE containers;
+  `,
+    },
+  },
 ]
+
+/** The version that this sandboxerd works with. */
+export const SCHEMA_VERSION = MIGRATIONS.length

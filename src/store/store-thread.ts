@@ -37,6 +37,8 @@ answerCalls(parentPort, (method, argument) => {
         if (waiting.length === 0) setImmediate(flush)
         waiting.push({ changes: argument as readonly Change[], resolve, reject })
       })
+    case 'rowsOf':
+      return file?.rowsOf(argument as string)
     case 'close':
       return file?.close()
     default:

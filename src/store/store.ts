@@ -1,10 +1,12 @@
 import { CodedError, errorMessage } from '../core/errors.ts'
+import { type Observer, UNOBSERVED } from '../core/observer.ts'
 import { Thread } from '../core/thread.ts'
-import type { Change, Loaded } from './rows.ts'
+import type { Change, Loaded, OwnerRows } from './rows.ts'
 
 interface StoreCalls {
   open: readonly [null, Loaded]
   commit: readonly [readonly Change[], void]
+  rowsOf: readonly [string, OwnerRows]
   close: readonly [null, void]
 }
 
@@ -15,21 +17,28 @@ interface StoreCalls {
  */
 export class Store implements AsyncDisposable {
   readonly #thread: Thread<StoreCalls>
+  readonly #observer: Observer
 
-  private constructor(thread: Thread<StoreCalls>) {
+  private constructor(thread: Thread<StoreCalls>, observer: Observer) {
     this.#thread = thread
+    this.#observer = observer
   }
 
   /**
    * Opens the database file, making it if there is none, and reads all of it. The directory must exist.
    * A damaged file is set aside, see {@link Loaded.setAside}.
-   * @throws CodedError `FailedPrecondition` for a file that a newer sandboxerd has written.
+   * @throws CodedError `FailedPrecondition` for a file that a newer sandboxerd has written, `ResourceExhausted` when there is
+   * no room to bring one of an older sandboxerd up to date, `Unavailable` while somebody else has it locked. Nothing of it has
+   * changed then.
    */
-  static async open(path: string): Promise<{ store: Store; loaded: Loaded }> {
+  static async open(
+    path: string,
+    deps: { readonly observer?: Observer } = {},
+  ): Promise<{ store: Store; loaded: Loaded }> {
     const thread = new Thread<StoreCalls>('store', new URL('./store-thread.ts', import.meta.url), { path })
     try {
       const loaded = await thread.call('open', null)
-      return { store: new Store(thread), loaded }
+      return { store: new Store(thread, deps.observer ?? UNOBSERVED), loaded }
     } catch (error) {
       await thread[Symbol.asyncDispose]()
       throw error
@@ -42,6 +51,10 @@ export class Store implements AsyncDisposable {
    */
   async commit(changes: readonly Change[]): Promise<void> {
     if (changes.length === 0) return
+    await this.#observer.run({ kind: 'store', name: 'commit' }, () => this.#commit(changes))
+  }
+
+  async #commit(changes: readonly Change[]): Promise<void> {
     try {
       await this.#thread.call('commit', changes)
     } catch (error) {
@@ -51,8 +64,16 @@ export class Store implements AsyncDisposable {
     }
   }
 
+  /** What is stored of one sandbox or container, for people: what the daemon does depends on what it has in memory. */
+  async rowsOf(id: string): Promise<OwnerRows> {
+    return this.#thread.call('rowsOf', id)
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#thread.call('close', null)
-    await this.#thread[Symbol.asyncDispose]()
+    try {
+      await this.#thread.call('close', null)
+    } finally {
+      await this.#thread[Symbol.asyncDispose]()
+    }
   }
 }

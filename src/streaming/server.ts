@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { createServer as createTlsServer } from 'node:https'
+import { createServer as createTlsServer, Server as TlsServer } from 'node:https'
 import { type AddressInfo, isIPv6, type Socket } from 'node:net'
 import { CodedError, errorMessage } from '../core/errors.ts'
 import type { StreamedExecRequest } from '../executor/types.ts'
@@ -81,6 +81,25 @@ export class StreamingServer implements AsyncDisposable {
     this.#baseUrl ||= `${scheme}://${host}:${(server.address() as AddressInfo).port}`
   }
 
+  /**
+   * Reads the TLS files again, for connections from now on.
+   * @throws CodedError `FailedPrecondition` for unusable ones; those that were read before stay in use.
+   */
+  async reloadTls(): Promise<void> {
+    if (!(this.#server instanceof TlsServer)) return
+    const tls = await this.#readTls()
+    try {
+      this.#server.setSecureContext(tls)
+    } catch (error) {
+      throw unusableTls(error)
+    }
+  }
+
+  /** How many sessions there are. */
+  get sessions(): number {
+    return this.#sessions.size
+  }
+
   /** What the URLs begin with; known once it listens. */
   get baseUrl(): string {
     return this.#baseUrl
@@ -118,16 +137,23 @@ export class StreamingServer implements AsyncDisposable {
       requestTimeout: REQUEST_TIMEOUT_MS,
       connectionsCheckingInterval: CHECK_INTERVAL_MS,
     }
+    if (this.#options.tlsCertFile === '') return createServer(limits)
+    const tls = await this.#readTls()
+    try {
+      const requestCert = this.#options.tlsClientCaFile !== ''
+      return createTlsServer({ ...limits, handshakeTimeout: REQUEST_TIMEOUT_MS, ...tls, requestCert })
+    } catch (error) {
+      throw unusableTls(error)
+    }
+  }
+
+  async #readTls(): Promise<{ cert: Buffer; key: Buffer; ca?: Buffer }> {
     const { tlsCertFile, tlsKeyFile, tlsClientCaFile } = this.#options
-    if (tlsCertFile === '') return createServer(limits)
     try {
       const [cert, key] = await Promise.all([readFile(tlsCertFile), readFile(tlsKeyFile)])
-      const clients = tlsClientCaFile === '' ? {} : { ca: await readFile(tlsClientCaFile), requestCert: true }
-      return createTlsServer({ ...limits, handshakeTimeout: REQUEST_TIMEOUT_MS, cert, key, ...clients })
+      return { cert, key, ...(tlsClientCaFile === '' ? {} : { ca: await readFile(tlsClientCaFile) }) }
     } catch (error) {
-      throw new CodedError('FailedPrecondition', `use the TLS files of streaming: ${errorMessage(error)}`, {
-        cause: error,
-      })
+      throw unusableTls(error)
     }
   }
 
@@ -164,4 +190,10 @@ export class StreamingServer implements AsyncDisposable {
     this.#sessions.open({ request, socket, head }, stream, read.agreement)
     return undefined
   }
+}
+
+function unusableTls(error: unknown): CodedError {
+  return new CodedError('FailedPrecondition', `use the TLS files of streaming: ${errorMessage(error)}`, {
+    cause: error,
+  })
 }

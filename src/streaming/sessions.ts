@@ -49,6 +49,10 @@ export class Sessions implements AsyncDisposable {
     this.#deps = deps
   }
 
+  get size(): number {
+    return this.#running.size
+  }
+
   get areFull(): boolean {
     return this.#running.size >= this.#options.maxSessions
   }

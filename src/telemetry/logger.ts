@@ -1,12 +1,13 @@
 import { type DestinationStream, pino, type Logger as PinoLogger } from 'pino'
-import type { Config } from '../config/config.ts'
+import type { LogConfig } from '../config/config.ts'
 import { errorMessage } from '../core/errors.ts'
+import { REDACTED, redactText } from '../core/redact-text.ts'
 import { LineOutput } from './line-output.ts'
 import { prettyLine } from './pretty-line.ts'
-import { REDACTED, redact, SECRET_FIELDS } from './redact.ts'
+import { redact, SECRET_FIELDS } from './redact.ts'
 
 /**
- * What the parts of the daemon log with. Each gets a child of its own: `logger.child({ module: 'cni' })`.
+ * What the parts of the daemon log with: that of their room (`logs.ts`), or a child of it.
  * An error goes into the field `err`.
  */
 export type Logger = PinoLogger
@@ -18,9 +19,13 @@ const MAX_WAITING_BYTES = 4 * 1024 * 1024
 /**
  * Makes the root logger. Lines go to `destination`, by default standard output: a slow reader slows nothing, and what was
  * logged before an exit is written. A failing output (disk full, reader gone) is reported once as a process warning and
- * ends nothing. Fields that hold secrets are redacted (`redact.ts`), of what a child is bound to only those at the top.
+ * ends nothing. Each line has the fields of a new object that `context` makes, too. Fields that hold secrets are redacted (`redact.ts`), of what a child is bound to only those at the top.
  */
-export function createLogger({ level, format }: Config['log'], destination?: DestinationStream): Logger {
+export function createLogger(
+  { level, format }: Pick<LogConfig, 'level' | 'format'>,
+  destination?: DestinationStream,
+  context: () => Record<string, string> = () => ({}),
+): Logger {
   const output =
     destination ??
     new LineOutput({
@@ -33,6 +38,7 @@ export function createLogger({ level, format }: Config['log'], destination?: Des
   const logger: Logger = pino(
     {
       level,
+      mixin: context,
       // The journal knows our pid and host already.
       base: null,
       timestamp: pino.stdTimeFunctions.isoTime,
@@ -50,5 +56,10 @@ export function createLogger({ level, format }: Config['log'], destination?: Des
 function errorRecord(error: unknown): unknown {
   if (!(error instanceof Error)) return error
   const code = 'code' in error ? error.code : undefined
-  return { type: error.name, code, message: errorMessage(error), stack: error.stack }
+  return {
+    type: error.name,
+    code,
+    message: redactText(errorMessage(error)),
+    stack: error.stack && redactText(error.stack),
+  }
 }

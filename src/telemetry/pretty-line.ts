@@ -1,3 +1,5 @@
+import { escapeControls } from '../core/escape-controls.ts'
+
 /**
  * Rewrites one line of JSON log for the eye: `HH:MM:SS.mmm LEVEL module message key=value …`, the time in UTC.
  * Whatever a value holds, it stays on its line: control characters, also those that only a terminal minds, are escaped.
@@ -49,14 +51,4 @@ function quoted(value: unknown): string {
 
 function text(value: unknown): string {
   return escapeControls(typeof value === 'string' ? value : JSON.stringify(value))
-}
-
-/** Control characters, line separators, and those that turn the direction of writing: none may reach a terminal. */
-function escapeControls(value: string): string {
-  return value.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (character) =>
-    Array.from(
-      { length: character.length },
-      (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`,
-    ).join(''),
-  )
 }

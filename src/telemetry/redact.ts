@@ -1,3 +1,5 @@
+import { REDACTED, redactText } from '../core/redact-text.ts'
+
 /** Fields whose values are never written, wherever they stand. */
 export const SECRET_FIELDS: ReadonlySet<string> = new Set([
   'password',
@@ -9,21 +11,21 @@ export const SECRET_FIELDS: ReadonlySet<string> = new Set([
   'registryToken',
   'token',
   'secret',
+  'cookie',
   'env',
   'envs',
 ])
-
-/** What is written in their place. */
-export const REDACTED = '[redacted]'
 
 /** Deeper than anything that is logged on purpose; it also ends at an object that holds itself. */
 const MAX_DEPTH = 5
 
 /**
- * The value with every secret field replaced by `[redacted]`, or the value itself when it has none. What lies too deep to
- * be looked at is replaced as well. Only plain objects and arrays are looked into.
+ * The value with every secret field replaced by `[redacted]`, and texts by what `redactText` makes of them; the value itself
+ * when there is nothing to hide. What lies too deep to be looked at is replaced as well. Only plain objects and arrays are
+ * looked into.
  */
 export function redact<T>(value: T, depth = 0): T {
+  if (typeof value === 'string') return redactText(value) as T & string
   if (!isPlain(value)) return value
   if (depth > MAX_DEPTH) return '[too deep]' as T
   let copy: Record<string, unknown> | undefined

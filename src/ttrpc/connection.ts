@@ -14,6 +14,8 @@ export interface ConnectionOptions {
   readonly address: string
   /** Sent with every call, e.g. `containerd-namespace-ttrpc`. */
   readonly metadata: Readonly<Record<string, string>>
+  /** What is sent with a call beside that, of whoever makes it. */
+  readonly headers?: (() => Readonly<Record<string, string>>) | undefined
 }
 
 interface Pending {
@@ -84,12 +86,13 @@ export class SocketConnection implements TtrpcConnection {
     if (this.#socket.writableLength > MAX_UNSENT_BYTES) this.#lose('the peer does not read what it is sent')
     if (this.#end) throw this.#end
     const streamId = this.#nextStreamId
+    const { metadata, headers } = this.#options
     const message = this.#messages.Request.serialize({
       service,
       method,
       payload,
       timeout_nano: timeoutMs * 1e6,
-      metadata: Object.entries(this.#options.metadata).map(([key, value]) => ({ key, value })),
+      metadata: Object.entries({ ...metadata, ...headers?.() }).map(([key, value]) => ({ key, value })),
     })
     const frame = encodeFrame({ streamId, type: FRAME_TYPES.request, flags: 0, payload: message })
     this.#nextStreamId += 2

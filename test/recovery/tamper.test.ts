@@ -54,6 +54,11 @@ const TAMPERINGS: readonly Tampering[] = [
     reason: /checkpoint.*not JSON/,
   },
   {
+    what: 'the format version of the checkpoint, to that of a newer sandboxerd',
+    how: (daemon, id) => edit(checkpointOf(daemon, id), (text) => text.replace(/"version":1}\n$/, '"version":2}\n')),
+    reason: /checkpoint.*format version 2 is newer than 1/,
+  },
+  {
     what: 'the checkpoint, which is deleted',
     how: (daemon, id) => rm(checkpointOf(daemon, id)),
     reason: /checkpoint.*no such file/,

@@ -18,3 +18,10 @@ export function cgroupFile(pid: number, ...names: readonly string[]): string {
   }
   throw new Error(`the cgroups of process ${pid} have no ${names.join(' or ')}`)
 }
+
+/** The cgroup in which a process's memory is counted: of that controller's hierarchy (v1), or the only one (v2). */
+export function memoryCgroup(pid: number): string {
+  const lines = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n')
+  const groups = new Map(lines.map((line) => /^[0-9]+:([^:]*):(.*)$/.exec(line)?.slice(1) as [string, string]))
+  return groups.get('memory') ?? groups.get('') ?? ''
+}

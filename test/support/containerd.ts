@@ -12,9 +12,10 @@ import { CriClient } from './cri-client.ts'
 import { TestDaemon } from './daemon.ts'
 import type { ImageOptions } from './images.ts'
 import { eventually } from './pod-facts.ts'
+import { slowed } from './slowness.ts'
 
-const START_MS = 30_000
-const END_MS = 20_000
+const START_MS = slowed(30_000)
+const END_MS = slowed(20_000)
 const SOCKET = 'containerd.sock'
 /** Its name in containerd's configuration, and of its directories below root and state. */
 const CRI = 'io.containerd.grpc.v1.cri'
@@ -199,7 +200,7 @@ export class TestContainerd implements AsyncDisposable {
         return false
       }
     }
-    if (!(await eventually(isFound, (found) => found, START_MS))) throw new Error('containerd does not find the daemon')
+    if (!(await eventually(isFound, (found) => found, 30_000))) throw new Error('containerd does not find the daemon')
   }
 
   /** Stops and removes every pod that is listed, as a kubelet does that wants none. */
@@ -215,7 +216,7 @@ export class TestContainerd implements AsyncDisposable {
   async expectNothingLeft(): Promise<void> {
     this.#removeParents()
     await this.daemon.expectNothingLeft()
-    const end = performance.now() + 8000
+    const end = performance.now() + slowed(8000)
     for (;;) {
       const left = this.#leftovers()
       if (left.length === 0) return

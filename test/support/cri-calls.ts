@@ -1,4 +1,5 @@
 import type { CallOptions, ClientReadableStream, ClientUnaryCall, ServiceError } from '@grpc/grpc-js'
+import { slowed } from './slowness.ts'
 
 export interface CallLimits {
   /** Default: 60 s, so that a call that hangs fails the test and not the run. */
@@ -15,7 +16,7 @@ export function unary<T>(
   start: (options: CallOptions, done: Callback<T>) => ClientUnaryCall,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    const call = start({ deadline: Date.now() + (limits.timeoutMs ?? 60_000) }, (error, value) => {
+    const call = start({ deadline: Date.now() + (limits.timeoutMs ?? slowed(60_000)) }, (error, value) => {
       limits.signal?.removeEventListener('abort', onAbort)
       if (error) reject(error)
       else if (value === undefined) reject(new Error('the answer is empty'))
@@ -31,7 +32,7 @@ export function unary<T>(
 /** All that a stream holds until it ends. */
 export async function collected<T>(start: (options: CallOptions) => ClientReadableStream<T>): Promise<T[]> {
   const all: T[] = []
-  const call = start({ deadline: Date.now() + 60_000 })
+  const call = start({ deadline: Date.now() + slowed(60_000) })
   await new Promise<void>((resolve, reject) => {
     call.on('data', (message: T) => all.push(message))
     call.on('end', resolve)

@@ -2,17 +2,19 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { rmdirSync, writeFileSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { basename, delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { stringify } from 'smol-toml'
 import { afterAll, afterEach, beforeAll } from 'vitest'
 import type { PodSandboxConfig } from '../../src/generated/runtime/v1/PodSandboxConfig.ts'
 import { runOk } from '../../src/host/programs/run.ts'
+import { CGROUP_DRIVER, daemonParent, podParent } from './cgroup-driver.ts'
 import { CriClient } from './cri-client.ts'
 import { DaemonImages } from './daemon-images.ts'
 import type { ImageOptions } from './images.ts'
 import { findShim } from './peers.ts'
+import { slowed } from './slowness.ts'
 import {
   cgroups,
   type MachineSnapshot,
@@ -24,9 +26,9 @@ import {
   type Traces,
 } from './machine.ts'
 
-const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
-const START_MS = 20_000
-const END_MS = 20_000
+export const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+const START_MS = slowed(20_000)
+const END_MS = slowed(20_000)
 
 type Tables = Readonly<Record<string, unknown>>
 
@@ -41,6 +43,8 @@ export interface DaemonOptions {
   readonly tmpfs?: Readonly<Partial<Record<'root' | 'state', string>>>
   /** The network namespace of another daemon, to be on the same node. */
   readonly node?: string
+  /** What is started, and started again; default: the daemon of this checkout. See {@link TestDaemon.main}. */
+  readonly main?: string
   /** A directory whose programs come before those on PATH; default: that of the shims to test with. */
   readonly programs?: string
 }
@@ -72,6 +76,10 @@ export class TestDaemon implements AsyncDisposable {
   readonly node: string
   readonly cgroupParent: string
   readonly images: DaemonImages
+  /** The entry of the daemon that the next start runs: that of another version, where a test puts it here. */
+  main: string
+  /** What a service manager gives it at its starts: variables, and open descriptors from 3 on. */
+  service: { readonly env: Readonly<Record<string, string>>; readonly fds: readonly number[] } = { env: {}, fds: [] }
   /** The pids of others that may know the directory: of what stands before or behind this daemon. */
   readonly peers = new Set<number>()
   readonly #ownsNode: boolean
@@ -86,14 +94,15 @@ export class TestDaemon implements AsyncDisposable {
   /** Where the output of the newest start begins. */
   #outputStart = 0
 
-  private constructor(dir: string, { node, programs }: DaemonOptions) {
+  private constructor(dir: string, { node, programs, main = MAIN }: DaemonOptions) {
     this.dir = dir
+    this.main = main
     const first = programs ?? process.env['SANDBOXERD_TEST_SHIMS'] ?? ''
     this.#path = [...(first === '' ? [] : [first]), process.env['PATH'] ?? ''].join(delimiter)
     const mark = dir.slice(-6).toLowerCase()
     this.node = node ?? `sbt-${mark}-${randomBytes(2).toString('hex')}`
     this.#ownsNode = node === undefined
-    this.cgroupParent = `/sbt-${mark}`
+    this.cgroupParent = daemonParent(mark)
     this.images = new DaemonImages({ dir, node: this.node })
   }
 
@@ -151,7 +160,7 @@ export class TestDaemon implements AsyncDisposable {
     return {
       metadata: { name, namespace: 'test', uid: `uid-${name}`, attempt: 0 },
       ...part,
-      linux: { cgroup_parent: `${this.cgroupParent}/${name}`, ...part.linux },
+      linux: { cgroup_parent: podParent(this.cgroupParent, name), ...part.linux },
     }
   }
 
@@ -186,7 +195,7 @@ export class TestDaemon implements AsyncDisposable {
     for (;;) {
       const client = new CriClient(join(this.dir, 'cri.sock'))
       try {
-        await client.version({ timeoutMs: 5000 })
+        await client.version({ timeoutMs: slowed(5000) })
         this.#client = client
         return
       } catch (error) {
@@ -205,15 +214,19 @@ export class TestDaemon implements AsyncDisposable {
   spawn(failpoints = '', bootId = ''): void {
     if (this.isRunning) throw new Error('the daemon under test runs already')
     this.#outputStart = this.#output.length
-    const command = [process.execPath, MAIN, '--config', join(this.dir, 'config.toml')]
+    const { env, fds } = this.service
+    // The pid that LISTEN_PID names is known only to the process that becomes the daemon.
+    const activate = ['sh', '-c', 'LISTEN_PID=$$ exec "$@"', 'sh']
+    const daemon = [process.execPath, this.main, '--config', join(this.dir, 'config.toml')]
+    const command = [...(fds.length === 0 ? [] : activate), ...daemon]
     const args = [`--net=/run/netns/${this.node}`, ...(bootId === '' ? [] : this.#withBootId(bootId)), ...command]
     const child = spawn('/usr/bin/nsenter', args, {
       cwd: '/',
-      env: { PATH: this.#path, SANDBOXERD_FAILPOINTS: failpoints },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { PATH: this.#path, SANDBOXERD_FAILPOINTS: failpoints, ...env },
+      stdio: ['ignore', 'pipe', 'pipe', ...fds],
     })
     for (const stream of [child.stdout, child.stderr]) {
-      stream.on('data', (data: Buffer) => {
+      stream?.on('data', (data: Buffer) => {
         this.#output += data.toString()
       })
     }
@@ -326,6 +339,8 @@ export class TestDaemon implements AsyncDisposable {
   }
 
   async #removeCgroups(): Promise<void> {
+    // Slices without processes are systemd's to remove.
+    if (CGROUP_DRIVER === 'systemd') await quietly('systemctl', 'stop', basename(this.cgroupParent))
     for (const path of cgroups(this.#traces()).toReversed()) tryTo(() => rmdirSync(path))
   }
 
@@ -333,11 +348,11 @@ export class TestDaemon implements AsyncDisposable {
     for (const name of ['root', 'state', 'cni', 'bin']) await mkdir(join(this.dir, name))
     for (const [name, size] of Object.entries(options.tmpfs ?? {})) {
       const args = ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', join(this.dir, name)]
-      await runOk('mount', args, { timeoutMs: 10_000 })
+      await runOk('mount', args, { timeoutMs: slowed(10_000) })
     }
     if (this.#ownsNode) {
-      await runOk('ip', ['netns', 'add', this.node], { timeoutMs: 10_000 })
-      await runOk('ip', ['-n', this.node, 'link', 'set', 'lo', 'up'], { timeoutMs: 10_000 })
+      await runOk('ip', ['netns', 'add', this.node], { timeoutMs: slowed(10_000) })
+      await runOk('ip', ['-n', this.node, 'link', 'set', 'lo', 'up'], { timeoutMs: slowed(10_000) })
     }
     await this.images.prepare()
     this.#before = await snapshot(this.node)
@@ -367,6 +382,7 @@ export class TestDaemon implements AsyncDisposable {
       netns_dir: join(dir, 'netns'),
       default_runtime_handler: 'crun',
       cri: { socket: join(dir, 'cri.sock') },
+      ...(CGROUP_DRIVER === 'systemd' ? { cgroup: { driver: CGROUP_DRIVER } } : {}),
       sandboxer: { socket: join(dir, 'sandboxer.sock') },
       cni: { conf_dir: this.confDir, bin_dirs: [join(dir, 'bin'), '/usr/lib/cni'] },
       runtimes: {
@@ -457,7 +473,7 @@ function isTable(value: unknown): value is Tables {
 
 /** For clearing up: what is gone already is no reason to leave the rest. */
 async function quietly(file: string, ...args: readonly string[]): Promise<void> {
-  await runOk(file, args, { timeoutMs: 10_000 }).catch(() => undefined)
+  await runOk(file, args, { timeoutMs: slowed(10_000) }).catch(() => undefined)
 }
 
 function tryTo(work: () => void): void {

@@ -7,6 +7,7 @@ import Database from 'better-sqlite3'
 import { commandLine, listPids } from '../../src/host/process.ts'
 import { cgroupMounts } from '../../src/host/cgroup/cgroup.ts'
 import { runOk } from '../../src/host/programs/run.ts'
+import { slowed } from './slowness.ts'
 
 /** What a daemon under test may leave something on. */
 export interface Traces {
@@ -30,7 +31,7 @@ export interface MachineSnapshot {
 /** The containerd namespace in which we have our shims. */
 const SHIM_NAMESPACE = 'k8s.io'
 /** PID 1 here reaps orphans after 1–2 s; what takes longer than this is left for good. */
-const PATIENCE_MS = 8000
+const PATIENCE_MS = slowed(8000)
 
 export async function snapshot(node: string): Promise<MachineSnapshot> {
   return { links: new Set(await links(node)) }
@@ -93,7 +94,8 @@ export function cgroups({ cgroupParent, ids }: Traces): string[] {
     const parent = join(mount, cgroupParent)
     const below = exists(parent) ? [parent, ...directoriesBelow(parent)] : []
     const others = directoriesBelow(join(mount, 'sandboxerd')).filter((path) => ids.some((id) => path.includes(id)))
-    return [...below, ...others]
+    // Slices without a pod's scope are systemd's.
+    return [...below, ...others].filter((path) => !path.endsWith('.slice'))
   })
 }
 
@@ -106,7 +108,7 @@ export async function reservedIps(dir: string): Promise<string[]> {
 
 /** The interfaces of a node, but for the bridges, which plugins keep. */
 async function links(node: string): Promise<string[]> {
-  const { stdout } = await runOk('ip', ['-n', node, '-json', '-details', 'link', 'show'], { timeoutMs: 10_000 })
+  const { stdout } = await runOk('ip', ['-n', node, '-json', '-details', 'link', 'show'], { timeoutMs: slowed(10_000) })
   const all = JSON.parse(stdout) as { ifname: string; linkinfo?: { info_kind?: string } }[]
   return all.filter(({ linkinfo }) => linkinfo?.info_kind !== 'bridge').map(({ ifname }) => ifname)
 }
@@ -115,7 +117,7 @@ async function links(node: string): Promise<string[]> {
 async function natRules({ node, ids }: Traces): Promise<string[]> {
   if (ids.length === 0) return []
   const args = [`--net=/run/netns/${node}`, 'iptables-save', '-t', 'nat']
-  const { stdout } = await runOk('/usr/bin/nsenter', args, { timeoutMs: 10_000 }).catch(() => ({ stdout: '' }))
+  const { stdout } = await runOk('/usr/bin/nsenter', args, { timeoutMs: slowed(10_000) }).catch(() => ({ stdout: '' }))
   return stdout.split('\n').filter((line) => ids.some((id) => line.includes(id)))
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync, readlinkSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { runOk } from '../../src/host/programs/run.ts'
+import { slowed } from './slowness.ts'
 
 /** What the kernel shows of a process. */
 export interface ProcessFacts {
@@ -41,7 +42,7 @@ export function pinnedNamespace(path: string, kind: 'net' | 'ipc' | 'uts'): stri
 
 /** Runs a program inside the namespaces that the options (of nsenter) name. */
 export async function inside(options: readonly string[], ...command: readonly string[]): Promise<string> {
-  return (await runOk('nsenter', [...options, '--', ...command], { timeoutMs: 20_000 })).stdout.trim()
+  return (await runOk('nsenter', [...options, '--', ...command], { timeoutMs: slowed(20_000) })).stdout.trim()
 }
 
 /** The global addresses in a network namespace. */
@@ -52,7 +53,7 @@ export async function addressesIn(netnsPath: string): Promise<string[]> {
 
 /** Polls until the value is what is wanted; returns it, or the last one seen when it takes too long. */
 export async function eventually<T>(read: () => Promise<T>, isWanted: (value: T) => boolean, ms = 5000): Promise<T> {
-  const end = performance.now() + ms
+  const end = performance.now() + slowed(ms)
   for (;;) {
     const value = await read()
     if (isWanted(value) || performance.now() > end) return value

@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { runOk } from '../../src/host/programs/run.ts'
+import { slowed } from './slowness.ts'
 
 /** Debian's package of the same name. */
 const PROGRAM = '/usr/bin/docker-registry'
-const START_MS = 20_000
+const START_MS = slowed(20_000)
 
 /** Who may pull and push where `auth` is asked for. */
 export const REGISTRY_USER = { username: 'tester', password: 'secret' } as const
@@ -73,7 +74,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
 /** Runs a program where the registry is. */
 export async function besideRegistry(registry: Registry, file: string, args: readonly string[]): Promise<string> {
   const [program, all] = inNode(registry.node, file, args)
-  return (await runOk(program, all, { timeoutMs: 60_000 })).stdout
+  return (await runOk(program, all, { timeoutMs: slowed(60_000) })).stdout
 }
 
 /** JSON is YAML. */
@@ -140,5 +141,5 @@ async function makeCertificate(dir: string): Promise<void> {
   const args = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2']
   const names = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1']
   const files = ['-keyout', join(dir, 'ca.key'), '-out', join(dir, 'ca.crt')]
-  await runOk('/usr/bin/openssl', [...args, ...names, ...files], { timeoutMs: 20_000 })
+  await runOk('/usr/bin/openssl', [...args, ...names, ...files], { timeoutMs: slowed(20_000) })
 }

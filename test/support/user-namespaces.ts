@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs'
 import type { NamespaceOption } from '../../src/generated/runtime/v1/NamespaceOption.ts'
 import type { PodSandboxConfig } from '../../src/generated/runtime/v1/PodSandboxConfig.ts'
+import { podParent } from './cgroup-driver.ts'
 
 /** Whom of the node the root of the tests' user namespaces is. */
 export const ROOT = { uid: 200_000, gid: 300_000 } as const
@@ -22,7 +23,7 @@ export function linuxWith(
   daemon: { readonly cgroupParent: string },
   options: NamespaceOption = USERNS,
 ): NonNullable<PodSandboxConfig['linux']> {
-  return { cgroup_parent: `${daemon.cgroupParent}/userns`, security_context: { namespace_options: options } }
+  return { cgroup_parent: podParent(daemon.cgroupParent, 'userns'), security_context: { namespace_options: options } }
 }
 
 /** Whom a file of the node belongs to. */

@@ -94,7 +94,10 @@ export class ExecutedContainers implements ResourceKind<ExecutedRecord> {
 
   /** Task services have no list that we could ask for. */
   async listOwned(): Promise<readonly OwnedResource[]> {
-    return this.#deps.conmon.listOwned().map(({ id, pid }) => ({ ownerId: id, subject: `conmon ${pid}` }))
+    return this.#deps.conmon
+      .listOwned()
+      .filter(({ id, bundleDir }) => bundleDir === join(this.#parent, id))
+      .map(({ id, pid }) => ({ ownerId: id, subject: `conmon ${pid}` }))
   }
 }
 

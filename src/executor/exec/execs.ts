@@ -6,12 +6,8 @@ import { containerProcess, describe, processOf, timeLimit } from './command.ts'
 import { type ExecDeps, startOnPipes, startOnTerminal } from './streams.ts'
 import { type ExecFiles, execFiles } from './left-execs.ts'
 import { runtimeMessage } from '../runtime-message.ts'
-import { StartSlots } from './start-slots.ts'
+import { COMMAND_STARTS, StartSlots } from './start-slots.ts'
 import type { ContainerRecord, ExecOutput, ExecRequest, ProcessStreams, StreamedExecRequest } from '../types.ts'
-
-/** Each costs some milliseconds of a processor and some megabytes, whatever the command does. */
-const STARTS = 16
-const START_MS = 1000
 
 interface CommandProgram extends ExecProgram {
   /** Where the runtime hands the terminal over. */
@@ -22,7 +18,7 @@ interface CommandProgram extends ExecProgram {
 export class Execs {
   readonly #conmonPath: string
   readonly #deps: ExecDeps
-  readonly #slots = new StartSlots({ count: STARTS, holdMs: START_MS })
+  readonly #slots = new StartSlots(COMMAND_STARTS)
   #lastKey = 0
 
   constructor(options: { readonly conmonPath: string }, deps: ExecDeps) {

@@ -2,7 +2,14 @@ import { readdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { readTextIfAny, removeFile } from '../../host/files.ts'
 import type { Libc } from '../../host/libc.ts'
-import { cgroupsOf, commandLine, identifyProcess, listPids, type ProcessIdentity } from '../../host/process.ts'
+import {
+  cgroupsOf,
+  commandLine,
+  identifyProcess,
+  isTrusted,
+  listPids,
+  type ProcessIdentity,
+} from '../../host/process.ts'
 import { heldPipes, killTree } from '../../host/programs/process-tree.ts'
 import type { ContainerRecord } from '../types.ts'
 
@@ -40,7 +47,7 @@ export async function killLeftExecs(
     const files = execFiles(record.bundleDir, number)
     // The runtime or the monitor, which is there as long as the command is unless somebody has killed it.
     for (const { pid, line } of lines.filter((each) => each.line.includes(files.process))) {
-      const program = identifyProcess(pid, main.bootId)
+      const program = isTrusted(pid, record.bundleDir) ? identifyProcess(pid, main.bootId) : null
       const isRuntime = basename(line[0] ?? '') === basename(record.runtime.path)
       if (program) killTree(deps.libc, program, isRuntime ? heldPipes(pid) : [])
     }

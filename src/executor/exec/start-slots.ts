@@ -1,5 +1,8 @@
 import { abortReason } from '../../core/deadline.ts'
 
+/** For the commands in containers: each start costs some milliseconds of a processor and some megabytes. */
+export const COMMAND_STARTS = { count: 16, holdMs: 1000 } as const
+
 /**
  * Bounds how many programs are being started at the same time. A slot is free again when the program has ended, or has
  * run for a while: those that run long do not keep others from starting.

@@ -1,5 +1,14 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { commandLine, identifyProcess, isAlive, listPids, type ProcessIdentity, readStat } from '../../host/process.ts'
+import { dirname } from 'node:path'
+import {
+  commandLine,
+  identifyProcess,
+  isAlive,
+  isTrusted,
+  listPids,
+  type ProcessIdentity,
+  readStat,
+} from '../../host/process.ts'
 import type { ShimRecord } from './types.ts'
 
 /**
@@ -13,12 +22,13 @@ export function findShimProcesses(record: ShimRecord, bootId: string): ProcessId
     .filter((process) => isAlive(process, bootId))
 }
 
-/** Whether this very process is the shim. Its program may have been replaced meanwhile. */
+/** Whether this very process is the shim: by a command line that can be believed. Its program may have been replaced. */
 export function isShimOf({ id, namespace, ownerAddress }: ShimRecord, pid: number): boolean {
   const args = commandLine(pid)
   const has = (flag: string, value: string): boolean =>
     args.some((arg, index) => (arg === flag || arg === `-${flag}`) && args[index + 1] === value)
-  return has('-id', id) && has('-namespace', namespace) && has('-address', ownerAddress)
+  const isNamed = has('-id', id) && has('-namespace', namespace) && has('-address', ownerAddress)
+  return isNamed && isTrusted(pid, dirname(ownerAddress))
 }
 
 /** A shim as its process tells of itself. */
@@ -30,12 +40,13 @@ export interface FoundShim {
   readonly binary: string
 }
 
-/** All shims with this owner address. */
+/** All shims with this owner address, a socket in a directory of ours. */
 export function listShims(ownerAddress: string): FoundShim[] {
   return listPids().flatMap((pid) => {
     const args = commandLine(pid)
     const valueOf = (flag: string): string => (args.includes(flag) ? (args[args.indexOf(flag) + 1] ?? '') : '')
     if (valueOf('-address') !== ownerAddress || valueOf('-id') === '') return []
+    if (!isTrusted(pid, dirname(ownerAddress))) return []
     return [{ id: valueOf('-id'), namespace: valueOf('-namespace'), pid, binary: programOf(pid) }]
   })
 }

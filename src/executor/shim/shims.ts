@@ -211,11 +211,16 @@ export class Shims implements AsyncDisposable {
     await this.#removal.endMembers(record, await membersOf(known), signal)
   }
 
+  /** How many are ready for a sandbox. */
+  get warm(): number {
+    return this.#warm.size
+  }
+
   /** The shims of this daemon on the machine that have a sandbox. */
   listOwned(): readonly (FoundShim & { readonly taskId: string })[] {
     return listShims(this.#options.ownerAddress).flatMap((shim) => {
       const taskId = this.#warm.taskOf(shim.id)
-      return taskId === null ? [] : [{ ...shim, taskId }]
+      return taskId === null || !/^[0-9a-f]{64}$/.test(taskId) ? [] : [{ ...shim, taskId }]
     })
   }
 

@@ -91,6 +91,11 @@ export class WarmShims implements AsyncDisposable {
     }
   }
 
+  /** How many are ready. */
+  get size(): number {
+    return [...this.#kinds.values()].reduce((sum, { ready }) => sum + ready.length, 0)
+  }
+
   /** One that is ready, or null; another is started later on. */
   take(kind: ShimKind): Warm | null {
     if (this.#options.size === 0 || this.#ending.signal.aborted) return null

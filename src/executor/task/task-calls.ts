@@ -1,5 +1,4 @@
 import { CodedError, errorCode, errorMessage } from '../../core/errors.ts'
-import { cgroupsOf, identifyProcess, isAlive, type ProcessIdentity } from '../../host/process.ts'
 import type { TaskRecord } from '../types.ts'
 import { isEndpointDead } from './endpoint-probe.ts'
 import type { TaskServices, TaskService } from './types.ts'
@@ -29,18 +28,6 @@ export function givenUp(what: string, signal: AbortSignal): CodedError {
   return reason instanceof CodedError
     ? reason
     : new CodedError('Canceled', `${what}: ${errorMessage(reason)}`, { cause: reason })
-}
-
-/** The process with this pid, if it is one of the container's on this node: a virtual machine counts its own. */
-export async function visibleProcess(
-  record: Pick<TaskRecord, 'id'>,
-  pid: number,
-  bootId: string,
-): Promise<ProcessIdentity | null> {
-  if (pid <= 0) return null
-  const cgroups = [...(await cgroupsOf(pid)).values()]
-  const process = cgroups.some((path) => path.includes(record.id)) ? identifyProcess(pid, bootId) : null
-  return process && isAlive(process, bootId) ? process : null
 }
 
 /** Whether a record's Task service has ended, which is seen at its socket. What cannot be told is thrown by its calls. */

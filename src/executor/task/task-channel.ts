@@ -1,6 +1,7 @@
 import { Client, type ClientUnaryCall, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import { abortReason, waitFor } from '../../core/deadline.ts'
 import { CodedError } from '../../core/errors.ts'
+import { type Observer, UNOBSERVED } from '../../core/observer.ts'
 import { errorCodeOfStatus } from '../../core/status-codes.ts'
 import { connectTtrpc, type TtrpcTarget } from '../../ttrpc/connect.ts'
 import type { ClientMethod, TtrpcConnection, TtrpcMessages } from '../../ttrpc/types.ts'
@@ -23,17 +24,26 @@ export interface TaskChannel extends Disposable {
   ): Promise<Response>
 }
 
+export interface TtrpcChannelDeps extends ChannelDeps {
+  readonly messages: TtrpcMessages
+}
+
+interface ChannelDeps {
+  /** Whose headers calls carry; default: nobody's. */
+  readonly observer?: Observer
+}
+
 /** Calls over one ttrpc connection at a time. */
 export class TtrpcChannel implements TaskChannel {
   readonly #target: TtrpcTarget
   readonly #address: string
-  readonly #messages: TtrpcMessages
+  readonly #deps: TtrpcChannelDeps
   #connection: Promise<TtrpcConnection> | undefined
 
-  constructor(address: string, target: TtrpcTarget, deps: { readonly messages: TtrpcMessages }) {
+  constructor(address: string, target: TtrpcTarget, deps: TtrpcChannelDeps) {
     this.#address = address
     this.#target = target
-    this.#messages = deps.messages
+    this.#deps = deps
   }
 
   async call<Request extends object, Response extends object>(
@@ -57,9 +67,11 @@ export class TtrpcChannel implements TaskChannel {
   /** Shared by all calls: the time limit is its own. */
   #connect(): Promise<TtrpcConnection> {
     if (this.#connection) return this.#connection
-    const options = { address: this.#address, metadata: { 'containerd-namespace-ttrpc': TASK_NAMESPACE } }
+    const { messages, observer } = this.#deps
+    const metadata = { 'containerd-namespace-ttrpc': TASK_NAMESPACE }
+    const options = { address: this.#address, metadata, headers: observer && (() => observer.headers()) }
     const limits = { timeoutMs: CONNECT_MS, signal: new AbortController().signal }
-    const connection = connectTtrpc(this.#target, options, { messages: this.#messages }, limits)
+    const connection = connectTtrpc(this.#target, options, { messages }, limits)
     const forget = (): void => {
       if (this.#connection === connection) this.#connection = undefined
     }
@@ -73,11 +85,11 @@ export class TtrpcChannel implements TaskChannel {
 export class GrpcChannel implements TaskChannel {
   readonly #address: string
   readonly #client: Client
-  readonly #metadata = new Metadata()
+  readonly #observer: Observer
 
-  constructor(address: string, path: string) {
+  constructor(address: string, path: string, { observer = UNOBSERVED }: ChannelDeps = {}) {
     this.#address = address
-    this.#metadata.set('containerd-namespace', TASK_NAMESPACE)
+    this.#observer = observer
     this.#client = new Client(`unix:${path}`, credentials.createInsecure(), {
       'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
@@ -95,6 +107,8 @@ export class GrpcChannel implements TaskChannel {
   ): Promise<Response> {
     signal.throwIfAborted()
     const options = timeoutMs > 0 ? { deadline: Date.now() + timeoutMs } : {}
+    const metadata = Metadata.fromHttp2Headers(this.#observer.headers())
+    metadata.set('containerd-namespace', TASK_NAMESPACE)
     return new Promise<Response>((resolve, reject) => {
       const onAbort = (): void => call.cancel()
       const done = (error: ServiceError | null, response?: Response): void => {
@@ -108,7 +122,7 @@ export class GrpcChannel implements TaskChannel {
         requestSerialize,
         responseDeserialize,
         request,
-        this.#metadata,
+        metadata,
         options,
         done,
       )

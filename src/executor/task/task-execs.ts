@@ -5,7 +5,7 @@ import type { Descriptors } from '../../host/descriptors.ts'
 import type { Libc } from '../../host/libc.ts'
 import { OutputBudget, OutputReader } from '../../host/programs/output-reader.ts'
 import { describe, timeLimit } from '../exec/command.ts'
-import { StartSlots } from '../exec/start-slots.ts'
+import { COMMAND_STARTS, StartSlots } from '../exec/start-slots.ts'
 import type { ExecOutput, ExecRequest, ProcessStreams, StreamedExecRequest, TaskRecord } from '../types.ts'
 import type { Announcements } from './announcements.ts'
 import { listExecs } from './exec-files.ts'
@@ -16,9 +16,6 @@ import { TaskCommand, type TaskCommandOptions, type TaskCommandRequest } from '.
 import { TaskSession } from './task-session.ts'
 import type { TaskServices } from './types.ts'
 
-/** Each costs some milliseconds of a processor and some megabytes, whatever the command does. */
-const STARTS = 16
-const START_MS = 1000
 /** Of all commands whose output is collected at the same time. */
 const MAX_COLLECTED_BYTES = 256 * 1024 * 1024
 export interface TaskExecsDeps {
@@ -33,7 +30,7 @@ export interface TaskExecsDeps {
 export class TaskExecs {
   readonly #options: TaskCommandOptions
   readonly #deps: TaskExecsDeps
-  readonly #slots = new StartSlots({ count: STARTS, holdMs: START_MS })
+  readonly #slots = new StartSlots(COMMAND_STARTS)
   readonly #budget = new OutputBudget(MAX_COLLECTED_BYTES)
   readonly #running = new Map<string, TaskCommand>()
 

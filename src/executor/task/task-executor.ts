@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { constants } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Logger } from 'pino'
 import { abortReason, deadline, sleep, waitFor } from '../../core/deadline.ts'
 import { CodedError, errorCode, errorMessage } from '../../core/errors.ts'
@@ -17,6 +17,7 @@ import type { Programs } from '../../host/programs/programs.ts'
 import type { Resources } from '../../oci/spec.ts'
 import type { ContainerLogs } from '../attach/logs.ts'
 import { taskCgroupDirectory } from '../cgroup-directory.ts'
+import { visibleProcess } from '../container-process.ts'
 import { prepareLog } from '../log-file.ts'
 import type {
   AttachRequest,
@@ -34,7 +35,7 @@ import { ContainerStreams } from './container-streams.ts'
 import { execDirectory, listExecs } from './exec-files.ts'
 import { TaskOutputs } from './outputs.ts'
 import { attachToTask } from './task-attach.ts'
-import { failure, isServiceDead, serviceOf, unlessMissing, visibleProcess } from './task-calls.ts'
+import { failure, isServiceDead, serviceOf, unlessMissing } from './task-calls.ts'
 import { TaskEnds } from './task-ends.ts'
 import { TaskExecs } from './task-execs.ts'
 import { optionsOf, SIGKILL } from './task-messages.ts'
@@ -114,6 +115,12 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
     const killAll = (record: TaskRecord, signal: AbortSignal): Promise<void> => this.killAll(record, signal)
     this.#ends = new TaskEnds(options, { ...deps, streams: this.#streams, killAll })
     this.#subscription = deps.events.subscribe((event) => this.#onEvent(event))
+  }
+
+  /** Completes the record of a new container. Nothing is made yet. */
+  async plan(record: TaskRecord): Promise<TaskRecord> {
+    const isInSlice = !record.cgroupsPath.startsWith('/')
+    return isInSlice ? { ...record, sliceOomKills: await this.#sliceOomKills(record) } : record
   }
 
   /** Also goes on with the log of one that was made. */
@@ -224,7 +231,7 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
       signal.throwIfAborted()
       if (!(await isServiceDead(record, error))) throw error
       const pid = Number.parseInt((await readTextIfAny(join(record.bundleDir, PID_FILE))) ?? '', 10)
-      return visibleProcess(record, Number.isNaN(pid) ? 0 : pid, this.#options.bootId)
+      return visibleProcess(record, pid, this.#options.bootId)
     }
     return state && state.status !== 'STOPPED' ? this.#identify(record, state.pid) : null
   }
@@ -247,7 +254,8 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
 
   /**
    * It was killed by SIGKILL, and the service has told of it, or an out-of-memory kill was counted in its cgroup: on this
-   * node, or where the service counts.
+   * node, or where the service counts. systemd takes the cgroup away when the last process has ended, at times before the
+   * service has looked into it: then the slice tells, which on v2 counts what is below it, and not who was killed.
    */
   async oomKilled(record: TaskRecord, exit: ExitStatus, signal: AbortSignal): Promise<boolean> {
     if (exit.code !== KILLED) return false
@@ -255,7 +263,9 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
     const kills = await oomKills(this.#cgroupMounts, taskCgroupDirectory(record))
     if (kills !== undefined) return kills > 0
     const metrics = await this.stats(record, signal).catch(() => null)
-    return metrics !== null && oomKillsIn(metrics) > 0
+    if (metrics !== null && oomKillsIn(metrics) > 0) return true
+    const { sliceOomKills } = record
+    return sliceOomKills !== undefined && (await this.#sliceOomKills(record)) > sliceOomKills
   }
 
   async execSync(record: TaskRecord, request: ExecRequest, signal: AbortSignal): Promise<ExecOutput> {
@@ -343,6 +353,10 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
     this.#subscription[Symbol.dispose]()
     this.#streams[Symbol.dispose]()
     await this.#outputs[Symbol.asyncDispose]()
+  }
+
+  async #sliceOomKills(record: TaskRecord): Promise<number> {
+    return (await oomKills(this.#cgroupMounts, dirname(taskCgroupDirectory(record)))) ?? 0
   }
 
   #service(record: TaskRecord): TaskService {

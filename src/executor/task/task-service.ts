@@ -1,4 +1,5 @@
 import type { MethodDefinition } from '@grpc/proto-loader'
+import { type Observer, UNOBSERVED } from '../../core/observer.ts'
 import type { CloseIORequest } from '../../generated/containerd/task/v3/CloseIORequest.ts'
 import type { ConnectRequest } from '../../generated/containerd/task/v3/ConnectRequest.ts'
 import type { ConnectResponse__Output } from '../../generated/containerd/task/v3/ConnectResponse.ts'
@@ -30,9 +31,16 @@ export class ChannelTaskService implements TaskService {
   readonly #service: string
   readonly #definition: TaskDefinition
   readonly #channel: () => TaskChannel
+  readonly #observer: Observer
 
   /** @param service its full name, of version 2 or 3. @param definition of version 3. */
-  constructor(service: string, definition: TaskDefinition, channel: () => TaskChannel) {
+  constructor(
+    service: string,
+    definition: TaskDefinition,
+    channel: () => TaskChannel,
+    observer: Observer = UNOBSERVED,
+  ) {
+    this.#observer = observer
     this.#service = service
     this.#definition = definition
     this.#channel = channel
@@ -79,7 +87,8 @@ export class ChannelTaskService implements TaskService {
   }
 
   async wait(request: WaitRequest, call: TaskCall): Promise<WaitResponse__Output> {
-    return this.#call('Wait', this.#definition.Wait, request, call)
+    // It lasts as long as the process: nothing that is measured.
+    return this.#channel().call(this.#service, 'Wait', this.#definition.Wait, request, call)
   }
 
   async stats(request: StatsRequest, call: TaskCall): Promise<StatsResponse__Output> {
@@ -100,6 +109,8 @@ export class ChannelTaskService implements TaskService {
     request: Request,
     call: TaskCall,
   ): Promise<ResponseOutput> {
-    return this.#channel().call(this.#service, method, definition, request, call)
+    return this.#observer.run({ kind: 'runtime', name: method, runtime: 'task' }, () =>
+      this.#channel().call(this.#service, method, definition, request, call),
+    )
   }
 }

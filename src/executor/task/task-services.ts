@@ -1,3 +1,4 @@
+import type { Observer } from '../../core/observer.ts'
 import type { TaskDefinition } from '../../generated/containerd/task/v3/Task.ts'
 import type { ClientMethod, TtrpcMessages } from '../../ttrpc/types.ts'
 import type { TaskEndpoint } from '../types.ts'
@@ -13,6 +14,8 @@ export interface TaskServicesDeps {
   /** Of containerd.task.v3.Task; see `loadShimApi`. */
   readonly definition: TaskDefinition
   readonly messages: TtrpcMessages
+  /** Default: nobody. */
+  readonly observer?: Observer
 }
 
 /** {@link TaskServices} over ttrpc and gRPC. */
@@ -29,7 +32,7 @@ export class TaskConnections implements TaskServices, Disposable {
   at(endpoint: TaskEndpoint): TaskService {
     const target = parseTaskEndpoint(endpoint)
     const channel = (): TaskChannel => this.#channel(endpoint.address, target)
-    return new ChannelTaskService(target.service, this.#deps.definition, channel)
+    return new ChannelTaskService(target.service, this.#deps.definition, channel, this.#deps.observer)
   }
 
   [Symbol.dispose](): void {
@@ -41,7 +44,9 @@ export class TaskConnections implements TaskServices, Disposable {
     const found = this.#channels.get(address)
     if (found) return found
     const inner =
-      protocol === 'grpc' ? new GrpcChannel(address, target.path) : new TtrpcChannel(address, target, this.#deps)
+      protocol === 'grpc'
+        ? new GrpcChannel(address, target.path, this.#deps)
+        : new TtrpcChannel(address, target, this.#deps)
     const channel = new SharedChannel(inner, this.#idleMs, () => {
       this.#channels.delete(address)
       channel[Symbol.dispose]()

@@ -27,14 +27,14 @@ export async function missingAncestors(mounts: readonly string[], path: string):
   const missing: string[] = []
   for (let depth = parts.length; depth > 0; depth--) {
     const ancestor = `/${parts.slice(0, depth).join('/')}`
-    if (await exists(mounts, ancestor)) break
+    if (await cgroupExists(mounts, ancestor)) break
     missing.push(ancestor)
   }
   return missing
 }
 
 /** Whether the cgroup exists in any hierarchy. */
-async function exists(mounts: readonly string[], path: string): Promise<boolean> {
+export async function cgroupExists(mounts: readonly string[], path: string): Promise<boolean> {
   const found = await Promise.all(
     mounts.map((mount) =>
       access(join(mount, path)).then(

@@ -1,4 +1,3 @@
-import { execa } from 'execa'
 import { deadline } from '../../core/deadline.ts'
 import {
   DEFAULT_MAX_OUTPUT,
@@ -23,6 +22,8 @@ import {
  */
 export async function run(file: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
   using limit = deadline(`run ${file}`, options.timeoutMs, options.signal)
+  // A tenth of the daemon's start, and it runs nothing this way.
+  const { execa } = await import('execa')
   limit.signal.throwIfAborted()
   const child = execa(file, args, {
     cwd: options.cwd ?? '/',

@@ -82,6 +82,8 @@ describe.each(['crun-pinned', 'runc-pinned', ...SHIM_HANDLERS])('mounts on %s', 
   ] as const)('propagate as asked: $propagation', async ({ propagation, toContainer, toHost }) => {
     const host = directory(`shared-${propagation}-${handler}`)
     await run('mount', '--bind', host, host)
+    // By way of private: where systemd has made the root shared, what is mounted in one of the two would be in both.
+    await run('mount', '--make-private', host)
     await run('mount', '--make-shared', host)
     for (const name of ['down', 'up']) mkdirSync(join(host, name))
     const own = await TestPod.run(
@@ -116,7 +118,7 @@ describe('the root file system', () => {
       'wc -c </proc/kcore 2>/dev/null || echo 0; ls /sys/firmware | wc -l; ' +
       'echo b >/proc/sysrq-trigger 2>/dev/null && echo written || echo refused; ' +
       'echo 1 >/proc/sys/kernel/panic 2>/dev/null && echo written || echo refused; ' +
-      'mkdir /sys/fs/cgroup/memory/mine 2>/dev/null && echo made || echo refused'
+      'cd /sys/fs/cgroup; cd memory 2>/dev/null; mkdir mine 2>/dev/null && echo made || echo refused'
     const security = {
       masked_paths: ['/proc/kcore', '/sys/firmware'],
       readonly_paths: ['/proc/sysrq-trigger', '/proc/sys'],

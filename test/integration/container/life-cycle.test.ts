@@ -1,6 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { status as grpc } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
+import { containerCgroup } from '../../support/cgroup-driver.ts'
+import { memoryCgroup } from '../../support/cgroup-files.ts'
 import { containing } from '../../support/cni-plugins/containing.ts'
 import { SHIM_HANDLERS, sharedDaemon } from '../../support/daemon.ts'
 import { eventually } from '../../support/pod-facts.ts'
@@ -23,7 +25,7 @@ describe.each(PLACES)('the life of a container on $handler with $network network
       metadata: { name: 'main', attempt: 3 },
       labels: { app: 'web', tier: 'front' },
       annotations: { 'example.com/note': 'kept as it is: ü' },
-      command: ['/bin/sh', '-c', 'echo one; echo two >&2; trap "exit 0" TERM; sleep 1000 & wait'],
+      command: ['/bin/sh', '-c', 'trap "exit 0" TERM; echo one; echo two >&2; sleep 1000 & wait'],
       log_path: 'main/3.log',
     }
     const id = await own.create(part)
@@ -53,7 +55,8 @@ describe.each(PLACES)('the life of a container on $handler with $network network
     const { pid } = await client.containers.info(id)
     // The runtime is told to start it, and becomes it a moment later.
     await expect.poll(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toContain('echo one')
-    expect(readFileSync(`/proc/${pid}/cgroup`, 'utf8')).toContain(`:${config.linux?.cgroup_parent ?? ''}/${id}\n`)
+    await expect.poll(() => readFileSync(running.log_path, 'utf8')).toContain('two')
+    expect(memoryCgroup(pid)).toBe(containerCgroup(config.linux?.cgroup_parent ?? '', id, handler))
 
     await client.containers.stop(id, 10)
     expect(existsSync(`/proc/${pid}/ns/mnt`)).toBe(false)

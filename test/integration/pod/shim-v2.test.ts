@@ -12,6 +12,7 @@ import { containing } from '../../support/cni-plugins/containing.ts'
 import { ownDaemons, sharedDaemon, type TestDaemon } from '../../support/daemon.ts'
 import { findShim, findShimV2 } from '../../support/peers.ts'
 import { namespaceOf } from '../../support/pod-facts.ts'
+import { slowed } from '../../support/slowness.ts'
 import { beforeAndAfter } from '../../support/steps.ts'
 import { linuxWith } from '../../support/user-namespaces.ts'
 
@@ -216,14 +217,18 @@ describe.skipIf(HANDLERS.length === 0)('pods that containerd shims run', () => {
     expect(shimsOf(daemon(), id)).toEqual([])
   })
 
-  it('are stopped and removed when their shim does not answer', async () => {
-    const id = await run(daemon(), HANDLERS[0]?.handler ?? '')
-    const foreign = await foreignTask(daemon(), id, `${id.slice(0, 56)}cccccccc`)
-    for (const shim of shimsOf(daemon(), id)) process.kill(shim, 'SIGSTOP')
-    await daemon().client.stop(id)
-    expect(shimsOf(daemon(), id)).toEqual([])
-    expect(isAlive(foreign.pid)).toBe(false)
-  }, 60_000)
+  it(
+    'are stopped and removed when their shim does not answer',
+    async () => {
+      const id = await run(daemon(), HANDLERS[0]?.handler ?? '')
+      const foreign = await foreignTask(daemon(), id, `${id.slice(0, 56)}cccccccc`)
+      for (const shim of shimsOf(daemon(), id)) process.kill(shim, 'SIGSTOP')
+      await daemon().client.stop(id)
+      expect(shimsOf(daemon(), id)).toEqual([])
+      expect(isAlive(foreign.pid)).toBe(false)
+    },
+    slowed(60_000),
+  )
 })
 
 describe.skipIf(HANDLERS.length === 0)('kill -9 while a shim is started', () => {

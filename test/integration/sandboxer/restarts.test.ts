@@ -12,6 +12,7 @@ import { loadCri, loadSandboxApi } from '../../../src/grpc/load.ts'
 import { FakeSandboxer } from '../../support/fake-sandboxer.ts'
 import { podConfig } from '../../support/fake-sandboxes.ts'
 import { eventually } from '../../support/pod-facts.ts'
+import { slowed } from '../../support/slowness.ts'
 
 const PODS = 50
 const RESTARTS = 100
@@ -71,7 +72,7 @@ async function runPod(controller: SandboxerController, id: string): Promise<{ re
 }
 
 it('takes no restart of a sandboxer for the end of a pod, whatever Wait says, and misses no end', {
-  timeout: 300_000,
+  timeout: slowed(300_000),
 }, async () => {
   const { peer, controller } = await setUp()
   const exits = new Map<string, ExitStatus>()

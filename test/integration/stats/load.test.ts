@@ -10,6 +10,7 @@ import { NodeStats } from '../../../src/stats/node-stats.ts'
 import { ThreadReader } from '../../../src/stats/reader.ts'
 import { containerTarget, FakeSource, idOf, sandboxTarget } from '../../support/fake-stats.ts'
 import { eventually } from '../../support/pod-facts.ts'
+import { slowed } from '../../support/slowness.ts'
 import { cpuTimeNs, statusBytes, TestCgroup } from './test-cgroup.ts'
 
 const MIB = 1024 * 1024
@@ -77,7 +78,8 @@ describe('a container with a known load', () => {
     const beforeFirst = now()
     await stats.container(idOf('c'), never)
     const afterFirst = now()
-    await sleep(3000)
+    // A reading that took long is good for longer.
+    await sleep(slowed(3000))
     const beforeSecond = now()
     const { usageNanoCores } = await stats.container(idOf('c'), never)
     const afterSecond = now()
@@ -109,7 +111,9 @@ describe('a container with a known load', () => {
     writeFileSync(join(directory, 'sparse'), '')
     truncateSync(join(directory, 'sparse'), 1024 * MIB)
     source.containerTargets = [containerTarget('c', { running: false, upperDir: directory })]
-    const { writableLayer } = await stats.container(idOf('c'), never)
+    // An answer waits only so long for a layer.
+    const layer = async () => (await stats.container(idOf('c'), never)).writableLayer
+    const writableLayer = await eventually(layer, (found) => found?.usedBytes !== undefined)
     expectClose(writableLayer?.usedBytes, 10 * MIB)
     expect(writableLayer?.inodesUsed).toBe(12)
   })

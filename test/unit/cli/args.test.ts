@@ -23,6 +23,7 @@ describe('parseDaemonArgs', () => {
     [['--version'], 'version'],
     [['--check-config', '--version'], 'version'],
     [['--version', '--help'], 'help'],
+    [['--prepare-downgrade', '2', '--config=/c'], 'prepare-downgrade'],
     [['-h'], 'help'],
   ])('%j → %s', (argv, action) => {
     expect(parseDaemonArgs(argv).action).toBe(action)
@@ -38,6 +39,9 @@ describe('parseDaemonArgs', () => {
     [['stray'], "Unexpected argument 'stray'"],
     [['--set', 'log.level'], '--set "log.level": must be key.path=value'],
     [['--print-default-config', '--check-config'], 'do not go together'],
+    [['--prepare-downgrade=0'], 'must be the version of a schema'],
+    [['--prepare-downgrade=0.1.0'], 'must be the version of a schema'],
+    [['--prepare-downgrade=1', '--check-config'], '--check-config and --prepare-downgrade do not go together'],
     [['--print-default-config', '--config', '/c'], 'takes neither --config nor --set'],
   ])('refuses %j with exit code 2', (argv, message) => {
     let thrown: unknown
@@ -54,8 +58,9 @@ describe('parseDaemonArgs', () => {
 
   it('explains every option that it takes', () => {
     for (const option of DAEMON_USAGE.match(/^ {2}--[\w-]+/gm) ?? []) {
-      const takesValue = ['--config', '--set'].includes(option.trim())
-      expect(() => parseDaemonArgs(takesValue ? [option.trim(), 'a=b'] : [option.trim()])).not.toThrow()
+      const takesValue = ['--config', '--set', '--prepare-downgrade'].includes(option.trim())
+      const value = option.trim() === '--prepare-downgrade' ? '1' : 'a=b'
+      expect(() => parseDaemonArgs(takesValue ? [option.trim(), value] : [option.trim()])).not.toThrow()
     }
   })
 })

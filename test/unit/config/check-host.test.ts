@@ -61,6 +61,9 @@ describe('checkHost', () => {
       default_profile = "${dir}/plain"
       [cri]
       group = "nobody-knows"
+      [admin]
+      group = "nor-these"
+      socket = "${dir}/plain/admin.sock"
       [cgroup]
       driver = "systemd"`
     expect(await check(toml)).toEqual([
@@ -69,6 +72,8 @@ describe('checkHost', () => {
       `pause.binary: ${dir} is not a file`,
       expect.stringContaining(`seccomp.default_profile: ${dir}/plain is not JSON: `),
       `cri.group: there is no group nobody-knows in ${dir}/group`,
+      `admin.group: there is no group nor-these in ${dir}/group`,
+      `admin.socket: ${dir}/plain is not a directory`,
       'cgroup.driver: systemd is not the init of this machine',
     ])
   })

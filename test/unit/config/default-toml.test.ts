@@ -1,6 +1,5 @@
-import { stringify } from 'smol-toml'
 import { describe, expect, it } from 'vitest'
-import { defaultConfigToml } from '../../../src/config/default-toml.ts'
+import { assignment, defaultConfigToml } from '../../../src/config/default-toml.ts'
 import { describeConfig } from '../../../src/config/describe.ts'
 import { parseConfig } from '../../../src/config/parse.ts'
 import { configurationDoc } from '../../support/configuration-doc.ts'
@@ -17,7 +16,7 @@ describe('defaultConfigToml', () => {
       for (const key of keys) {
         expect(key.description, key.name).not.toBe('')
         if (entries !== undefined) expect(lines.some((line) => line.startsWith(`#   ${key.name}: `))).toBe(true)
-        else expect(lines).toContain(stringify({ [key.name]: key.byDefault }).trimEnd())
+        else expect(lines).toContain(assignment(key.name, key.byDefault))
       }
     }
   })

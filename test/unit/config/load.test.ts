@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { loadConfig } from '../../../src/config/load.ts'
 import { parseOverride } from '../../../src/config/override.ts'
-import { parseConfig } from '../../../src/config/parse.ts'
+import { parseSettings } from '../../../src/config/parse.ts'
 
 let dir: string
 
@@ -19,7 +19,7 @@ afterEach(async () => {
 describe('loadConfig', () => {
   it('uses the embedded defaults when there is no default file, with the overrides on top', async () => {
     const defaultPath = join(dir, 'none.toml')
-    expect(await loadConfig({ defaultPath })).toEqual({ config: parseConfig('', ''), file: undefined })
+    expect(await loadConfig({ defaultPath })).toEqual({ ...parseSettings('', ''), file: undefined })
     const { config } = await loadConfig({ defaultPath, overrides: [parseOverride('log.level=debug')] })
     expect(config.log.level).toBe('debug')
   })

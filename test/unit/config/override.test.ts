@@ -43,7 +43,7 @@ describe('parseConfig with overrides', () => {
   it('puts them over the file, the last one on top', () => {
     const overrides = ['log.level=warn', 'log.level=error', 'state=/s'].map(parseOverride)
     const config = parseConfig('[log]\nlevel = "debug"\nformat = "pretty"', 'test.toml', overrides)
-    expect(config.log).toEqual({ level: 'error', format: 'pretty' })
+    expect(config.log).toEqual({ level: 'error', levels: {}, format: 'pretty' })
     expect(config.cri.socket).toBe('/s/cri.sock')
   })
 

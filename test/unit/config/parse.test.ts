@@ -24,7 +24,7 @@ describe('parseConfig: defaults', () => {
       netnsDir: '/run/netns',
       checkpointKeyFile: '/var/lib/sandboxerd/checkpoint.key',
       defaultRuntimeHandler: 'crun',
-      log: { level: 'info', format: 'json' },
+      log: { level: 'info', levels: {}, format: 'json' },
       cri: { socket: '/run/sandboxerd/cri.sock', mode: 0o660, group: '' },
       sandboxer: {
         socket: '/run/sandboxerd/sandboxer.sock',
@@ -36,6 +36,9 @@ describe('parseConfig: defaults', () => {
         eventsAddress: '',
         createdTtlMs: 600_000,
       },
+      admin: { socket: '/run/sandboxerd/admin.sock', mode: 0o600, group: '' },
+      metrics: { address: '' },
+      tracing: { endpoint: '', sampleRatio: 1 },
       streaming: {
         address: '127.0.0.1',
         port: 0,
@@ -379,6 +382,17 @@ describe('parseConfig: problems between keys', () => {
     expect(problems(`state = "${long}"`)).toEqual([
       expect.stringContaining('cri.socket: must be a path of at most 107 bytes'),
       expect.stringContaining('sandboxer.socket: must be a path of at most 107 bytes'),
+      expect.stringContaining('admin.socket: must be a path of at most 107 bytes'),
+    ])
+  })
+})
+
+describe('parseConfig: levels of rooms', () => {
+  it('takes levels of rooms that there are', () => {
+    const { log } = parseConfig('[log.levels]\ncni = "debug"', 'test.toml')
+    expect(log.levels).toEqual({ cni: 'debug' })
+    expect(problems('[log]\nlevels = { cnii = "debug" }')).toEqual([
+      expect.stringMatching(/^log\.levels\.cnii: must be one of admin, cni, /),
     ])
   })
 })

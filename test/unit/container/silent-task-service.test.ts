@@ -46,7 +46,7 @@ function containerOf(status: Partial<ContainerStatus>): Container {
   const entry = { ownerId: ID, seq: 0, kind: 'container', state: 'held' as const, record, bootId: BOOT }
   return new Container(
     { metadata, status: { ...NEW_STATUS, visible: true, ...status }, entries: [entry], quarantined: '' },
-    { store: { commit: async () => undefined }, sealer: new Sealer(Buffer.alloc(32, 7)) },
+    { store: { commit: async () => undefined }, sealer: new Sealer(Buffer.alloc(32, 7)), logger },
   )
 }
 

@@ -28,12 +28,18 @@ class FakeConmon extends FakeExecutor<ContainerRecord> {
   }
 }
 
+class FakeTasks extends FakeExecutor<TaskRecord> {
+  async plan(record: TaskRecord): Promise<TaskRecord> {
+    return { ...record, sliceOomKills: 3 }
+  }
+}
+
 let conmon: FakeConmon
-let tasks: FakeExecutor<TaskRecord>
+let tasks: FakeTasks
 let executors: Executors
 beforeEach(() => {
   conmon = new FakeConmon()
-  tasks = new FakeExecutor()
+  tasks = new FakeTasks()
   const quiet = async (options: TaskRecord['options']) => options && { ...options, value: 'quiet' }
   executors = new Executors({ conmon, tasks, runtimes: { quiet } })
 })
@@ -85,7 +91,7 @@ describe('Executors.plan', () => {
     expect(await executors.plan(request)).toEqual({ ...conmonRecord, hasUserns: false })
   })
 
-  it('makes a record of the Task service where there is one', async () => {
+  it('makes a record of the Task service where there is one, which its executor completes', async () => {
     const options = { typeUrl: 'containerd.runc.v1.Options', value: 'AA==' }
     const endpoint = { address: 'ttrpc+unix:///run/s', version: 2 }
     expect(await executors.plan({ ...request, tasks: { ...endpoint, announced: true, options } })).toEqual({
@@ -96,6 +102,7 @@ describe('Executors.plan', () => {
       bundleDir: '/b/c',
       cgroupsPath: '/pods/c',
       options,
+      sliceOomKills: 3,
     })
   })
 

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { existsSync, linkSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, linkSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:http2'
 import { createConnection, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -12,6 +12,7 @@ import { sleep } from '../../../src/core/deadline.ts'
 import { type CallContext, serverStream, unary } from '../../../src/grpc/handler.ts'
 import { loadCri, loadSandboxApi } from '../../../src/grpc/load.ts'
 import { GrpcServer } from '../../../src/grpc/server.ts'
+import { HeldSocket } from '../../support/held-socket.ts'
 
 const logger = pino({ level: 'silent' })
 const cri = loadCri().runtime.v1
@@ -94,6 +95,62 @@ describe('GrpcServer.listen', () => {
       code: 'Unavailable',
       message: expect.stringContaining(socketPath) as string,
     })
+  })
+})
+
+describe('GrpcServer on a socket that somebody else holds', () => {
+  it('leaves its file alone; who connects while nobody serves is answered by the next server', async () => {
+    using held = new HeldSocket(socketPath)
+    chmodSync(socketPath, 0o640)
+    const serve = async (version: string): Promise<GrpcServer> => {
+      const options = { socketPath, mode: 0o600, group: 'no-such-group', fd: held.handOver() }
+      const server = new GrpcServer(options, { logger })
+      server.addService(cri.RuntimeService.service, { Version: unary(async () => ({ version }), { logger }) })
+      await server.listen()
+      return server
+    }
+    const client = newClient()
+    const early = versionOf(client)
+    const first = await serve('first')
+    expect(await early).toBe('first')
+    await first.close(1000)
+    expect(statSync(socketPath).mode & 0o777).toBe(0o640)
+
+    const waiting = versionOf(client)
+    expect(await Promise.race([waiting, sleep(300).then(() => 'waits')])).toBe('waits')
+    await using _second = await serve('second')
+    expect(await waiting).toBe('second')
+    client.close()
+  })
+
+  it('answers what is under way when it closes, and accepts nothing more', async () => {
+    using held = new HeldSocket(socketPath)
+    const server = new GrpcServer({ socketPath, mode: 0o600, group: '', fd: held.handOver() }, { logger })
+    const slow = unary(
+      async () => {
+        await sleep(200)
+        return { version: 'late' }
+      },
+      { logger },
+    )
+    server.addService(cri.RuntimeService.service, { Version: slow })
+    await server.listen()
+    const client = newClient()
+    const answer = versionOf(client)
+    await sleep(50)
+    const closed = server.close(5000)
+    const other = newClient()
+    const unanswered = versionOf(other).catch(() => 'never')
+    await closed
+    expect(await answer).toBe('late')
+    expect(await Promise.race([unanswered, sleep(100).then(() => 'waits')])).toBe('waits')
+    for (const one of [client, other]) one.close()
+    await unanswered
+  })
+
+  it('tells of a descriptor that it cannot listen on', async () => {
+    await using server = new GrpcServer({ socketPath, mode: 0o600, group: '', fd: 9999 }, { logger })
+    await expect(server.listen()).rejects.toMatchObject({ code: 'Unavailable' })
   })
 })
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { redactText, toolError } from '../../../src/image/tool-errors.ts'
+import { redactSecrets, toolError } from '../../../src/image/tool-errors.ts'
 
 const fatal = (text: string): string => `time="2026-01-01T00:00:00Z" level=fatal msg=${JSON.stringify(text)}\n`
 
@@ -28,6 +28,6 @@ describe('toolError', () => {
     const { message } = toolError('pull x', fatal(text), ['canary 6+7'])
     expect(message).not.toContain('canary')
     expect(message).toContain('https://r/v2/x')
-    expect(redactText(`a ${encodeURIComponent('s e/c')} b`, ['s e/c'])).toBe('a [redacted] b')
+    expect(redactSecrets(`a ${encodeURIComponent('s e/c')} b`, ['s e/c'])).toBe('a [redacted] b')
   })
 })

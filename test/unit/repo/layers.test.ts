@@ -8,8 +8,9 @@ const SRC = join(REPO, 'src')
 
 /** Rooms import from rooms further down this list, never from their own line or from above. */
 const LEVELS: readonly (readonly string[])[] = [
-  ['cli', 'daemon'],
-  ['cri', 'sandboxer', 'streaming'],
+  ['cli', 'ctl', 'daemon'],
+  ['cri', 'sandboxer', 'streaming', 'admin'],
+  ['doctor'],
   ['sandbox', 'container', 'stats'],
   ['lifecycle'],
   ['controller', 'cni', 'cdi', 'netns', 'image', 'checkpoint', 'store', 'executor'],
@@ -21,6 +22,7 @@ const LEVELS: readonly (readonly string[])[] = [
 /** Beside the levels: `config` is known to those who start the daemon; generated types describe the wire to everybody. */
 const ALSO: Readonly<Record<string, readonly string[]>> = {
   cli: ['config'],
+  ctl: ['config', 'cli', 'daemon'],
   daemon: ['config', 'cli'],
   config: ['core', 'host'],
 }

@@ -1,6 +1,8 @@
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { StreamingServerOptions } from '../../../src/streaming/server.ts'
@@ -240,6 +242,31 @@ describe('with TLS', () => {
     await expect(openRemoteCommand(url, { transport: 'spdy', ...EXEC, tls: { ca } })).rejects.toThrow()
     const client = await openRemoteCommand(url, { transport: 'spdy', ...EXEC, tls: { ca, cert: ca, key } })
     client.destroy()
+  })
+
+  it('reads its files again, for who comes then, and keeps those that work', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'sandboxerd-tls-'))
+    const own = { tlsCertFile: join(dir, 'cert.pem'), tlsKeyFile: join(dir, 'key.pem') }
+    const ca = await readFile(files.tlsCertFile)
+    const serves = async (url: string): Promise<void> => {
+      const client = await openRemoteCommand(url, { transport: 'spdy', ...EXEC, tls: { ca } })
+      client.destroy()
+    }
+    try {
+      await copyFile(files.tlsCertFile, own.tlsCertFile)
+      await copyFile(files.tlsKeyFile, own.tlsKeyFile)
+      await serves(await start(own))
+      const { server } = fixture
+      // One that is being replaced, and is not whole yet.
+      await writeFile(own.tlsKeyFile, 'no key')
+      await expect(server.reloadTls()).rejects.toMatchObject({ code: 'FailedPrecondition' })
+      await serves(server.execUrl('c1', EXEC))
+      await copyFile(files.tlsKeyFile, own.tlsKeyFile)
+      await server.reloadTls()
+      await serves(server.execUrl('c1', EXEC))
+    } finally {
+      await rm(dir, { recursive: true })
+    }
   })
 
   it('is not impressed by connections that never begin', async () => {
