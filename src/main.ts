@@ -7,8 +7,8 @@ import { type LoadedConfig, loadConfig } from './config/load.ts'
 import { sleep } from './core/deadline.ts'
 import { errorMessage } from './core/errors.ts'
 import { Daemon } from './daemon/daemon.ts'
-import { LoopWatch } from './daemon/loop-watch.ts'
-import { ServiceState } from './daemon/service-state.ts'
+import { LoopWatch } from './daemon/service/loop-watch.ts'
+import { ServiceState } from './daemon/service/service-state.ts'
 import { exitForCertain } from './host/exit.ts'
 import { takeServiceEnvironment } from './host/systemd/service-environment.ts'
 import { openNotifySocket } from './host/systemd/sockets.ts'
@@ -43,7 +43,7 @@ async function main(): Promise<number> {
     }
     case 'prepare-downgrade': {
       // SQLite, which it works with on this thread, is loaded by a daemon on the store's alone.
-      const { runPrepareDowngrade } = await import('./daemon/prepare-downgrade.ts')
+      const { runPrepareDowngrade } = await import('./daemon/offline/prepare-downgrade.ts')
       const { config } = await loadConfig({ path: args.configPath, overrides: args.overrides })
       process.stdout.write(`${runPrepareDowngrade(config, args.schema ?? 0)}\n`)
       return 0

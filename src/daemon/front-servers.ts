@@ -9,10 +9,10 @@ import { GrpcServer } from '../grpc/server.ts'
 import type { Waits } from '../sandboxer/waits.ts'
 import type { StreamingServer } from '../streaming/server.ts'
 import type { Logs } from '../telemetry/logs.ts'
-import type { ActivatedSockets } from './activation.ts'
+import type { ActivatedSockets } from './service/activation.ts'
 import type { Node } from './node.ts'
-import type { NodeHealth } from './node-health.ts'
-import { openSandboxer } from './sandboxer.ts'
+import type { NodeHealth } from './health/node-health.ts'
+import { openSandboxer } from './parts/sandboxer.ts'
 
 export interface FrontServersDeps {
   readonly node: Node

@@ -66,7 +66,7 @@ async function examine(fix: boolean, { admin, config, note, signal }: Sources): 
     return client.call<Finding[]>(`/v1/doctor?fix=${fix}`, { method: 'POST', timeoutMs: TIMEOUT_MS })
   }
   note(`${why}: looking without it`)
-  const { examineOffline } = await import('../../daemon/offline-doctor.ts')
+  const { examineOffline } = await import('../../daemon/offline/doctor.ts')
   const onBusy = (): void => note('a daemon has the node all the same: nothing is repaired')
   return examineOffline(await config(), { fix, onBusy }, signal)
 }

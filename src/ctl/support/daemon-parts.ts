@@ -3,7 +3,7 @@ import { podSummaries } from '../../admin/pods.ts'
 import type { Config } from '../../config/config.ts'
 import { errorCode } from '../../core/errors.ts'
 import { AdminClient, DaemonDownError } from '../admin-client.ts'
-import { examineOffline } from '../../daemon/offline-doctor.ts'
+import { examineOffline } from '../../daemon/offline/doctor.ts'
 import { readOffline } from '../offline.ts'
 import type { Part } from './collect.ts'
 

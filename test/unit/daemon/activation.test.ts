@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { activatedSockets } from '../../../src/daemon/activation.ts'
+import { activatedSockets } from '../../../src/daemon/service/activation.ts'
 
 const wanted = { '[cri] socket': '/run/s/cri.sock', '[sandboxer] socket': '/run/s/sandboxer.sock' }
 

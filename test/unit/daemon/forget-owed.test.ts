@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { forgetOwed } from '../../../src/daemon/forget-owed.ts'
+import { forgetOwed } from '../../../src/daemon/doctor/forget-owed.ts'
 import type { Node } from '../../../src/daemon/node.ts'
 import type { LedgerEntry } from '../../../src/store/ledger.ts'
 

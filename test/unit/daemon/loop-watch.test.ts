@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
-import { LoopWatch } from '../../../src/daemon/loop-watch.ts'
+import { LoopWatch } from '../../../src/daemon/service/loop-watch.ts'
 
 /** Keeps the event loop from turning. */
 function block(ms: number): void {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { parseConfig } from '../../../src/config/parse.ts'
-import { NodeHealth, type NodeHealthDeps } from '../../../src/daemon/node-health.ts'
+import { NodeHealth, type NodeHealthDeps } from '../../../src/daemon/health/node-health.ts'
 
 const config = parseConfig('', 'test')
 

@@ -2,8 +2,8 @@ import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
 import type { Config } from '../../../src/config/config.ts'
 import { parseSettings } from '../../../src/config/parse.ts'
-import { LiveConfig } from '../../../src/daemon/live-config.ts'
-import { Reloader } from '../../../src/daemon/reload.ts'
+import { LiveConfig } from '../../../src/daemon/service/live-config.ts'
+import { Reloader } from '../../../src/daemon/service/reload.ts'
 
 /** A daemon that began with one text of a configuration file, and finds another. */
 function harness(first: string, path?: string) {

@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { ServiceState } from '../../../src/daemon/service-state.ts'
+import { ServiceState } from '../../../src/daemon/service/service-state.ts'
 
 const logger = pino({ level: 'silent' })
 let sent: string[]

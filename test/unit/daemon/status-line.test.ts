@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { statusLine } from '../../../src/daemon/status-line.ts'
+import { statusLine } from '../../../src/daemon/service/status-line.ts'
 import type { Sandbox } from '../../../src/sandbox/sandbox.ts'
 
 function line(states: readonly string[], owed: number, recovery = { total: 0, done: 0 }): string {

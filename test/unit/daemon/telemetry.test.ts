@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { expect, it, onTestFinished } from 'vitest'
 import { CleanupStack } from '../../../src/core/cleanup.ts'
-import { openMetricsServer, openTelemetry } from '../../../src/daemon/telemetry.ts'
+import { openMetricsServer, openTelemetry } from '../../../src/daemon/parts/telemetry.ts'
 import { Logs } from '../../../src/telemetry/logs.ts'
 
 it('does without a metrics server where another has its port, and says so', async () => {
