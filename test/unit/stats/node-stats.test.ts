@@ -100,13 +100,13 @@ describe('NodeStats.sandboxes', () => {
 
   it('collects once for 20 callers, gives them the same list, and reads again after the interval', async () => {
     addPod()
-    const stats = open(30)
+    const stats = open(1000)
     reader.inTheWay = async () => await sleep(5)
     const lists = await Promise.all(Array.from({ length: 20 }, () => stats.sandboxes({}, new AbortController().signal)))
     expect(new Set(lists).size).toBe(1)
     // One for the pods, one for the containers.
     expect(reader.reads).toHaveLength(2)
-    await sleep(60)
+    await sleep(1100)
     const later = await stats.sandboxes({}, never)
     expect(reader.reads).toHaveLength(4)
     expect(later).not.toBe(lists[0])
