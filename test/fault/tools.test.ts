@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { containing } from '../support/cni-plugins/containing.ts'
 import { bridgeNetwork, ownDaemons, type TestDaemon } from '../support/daemon.ts'
 import { processes } from '../support/machine.ts'
+import { slowed } from '../support/slowness.ts'
 
 const start = ownDaemons()
 
@@ -135,7 +136,7 @@ describe('a CNI plugin', () => {
   })
 
   it('that hangs at DEL holds up no other pod and no read, and the process ends all the same', async () => {
-    const daemon = await troubledDaemon({ cni: 5, release: 6 })
+    const daemon = await troubledDaemon({ cni: slowed(5), release: slowed(6) })
     const id = await daemon.run()
     const { pid } = await daemon.client.info(id)
     await flag(daemon, 'DEL.hang')
@@ -165,7 +166,7 @@ describe('a CNI plugin', () => {
 
 describe('a stop that hangs', () => {
   it('holds up neither reads nor other pods', async () => {
-    const daemon = await start({ failpoints: 'stop.ended=1*delay(4000)' })
+    const daemon = await start({ failpoints: `stop.ended=1*delay(${slowed(4000)})` })
     const id = await daemon.run()
     let stopped = false
     const stopping = daemon.client.stop(id).then(() => {

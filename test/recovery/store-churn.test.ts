@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { openStore } from '../../src/store/database.ts'
+import { slowed } from '../support/slowness.ts'
 
 const STORE = fileURLToPath(new URL('../../dist/store/store.js', import.meta.url))
 const ROUNDS = 12
@@ -73,7 +74,7 @@ it('kill -9 in the middle of many writes loses nothing that was on record, and d
     reader.exec('BEGIN')
     reader.prepare('SELECT * FROM sandboxes').all()
     for (let round = 0; round < ROUNDS; round++) {
-      const said = await churn(path, 30 + round * 20)
+      const said = await churn(path, slowed(30 + round * 20))
       const store = openStore(path, new Date())
       store.close()
       const { sandboxes, ledger, node, setAside } = store.loaded
