@@ -138,10 +138,8 @@ describe('a container whose monitor was killed with it while the daemon was down
     const daemon = await start()
     const pod = await TestPod.run(daemon)
     const id = await pod.start()
-    const { dir, node, cgroupParent } = daemon
     await daemon.kill9()
-    for (const { pid } of processes({ dir, node, cgroupParent, ids: [id], daemons: [] })) process.kill(pid, 'SIGKILL')
-    await sleep(100)
+    await daemon.killPods()
     await daemon.restart()
     const status = await daemon.client.containers.status(id)
     expect(status.state).toBe('CONTAINER_EXITED')

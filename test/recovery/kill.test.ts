@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { ownDaemons, type TestDaemon } from '../support/daemon.ts'
-import { processes } from '../support/machine.ts'
 import { beforeAndAfter, RUN_STEPS } from '../support/steps.ts'
 
 const start = ownDaemons()
@@ -144,10 +143,8 @@ describe('a pause process that ends while the daemon is down', () => {
   it('together with its monitor is found ended, with a code that claims nothing', async () => {
     const daemon = await start()
     const id = await daemon.run()
-    const { dir, node, cgroupParent } = daemon
     await daemon.kill9()
-    for (const { pid } of processes({ dir, node, cgroupParent, ids: [id], daemons: [] })) process.kill(pid, 'SIGKILL')
-    await sleep(100)
+    await daemon.killPods()
     await daemon.restart()
     expect((await daemon.client.status(id)).state).toBe('SANDBOX_NOTREADY')
     // The monitor may have written it down before it was killed.

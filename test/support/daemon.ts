@@ -271,13 +271,23 @@ export class TestDaemon implements AsyncDisposable {
    */
   async reboot(bootId: string): Promise<void> {
     await this.kill9()
-    await this.#killPods()
+    await this.killPods()
     await this.#unmountAll()
     await this.#removeCgroups()
     for (const path of shimFiles(this.#traces())) await rm(path, { recursive: true, force: true })
     for (const name of ['state', 'netns']) await rm(join(this.dir, name), { recursive: true, force: true })
     await this.launch('', bootId)
     await this.recovered()
+  }
+
+  /** Kills all processes of its pods, monitors as well, and resolves when none is left. */
+  async killPods(): Promise<void> {
+    const end = performance.now() + END_MS
+    for (let left = processes(this.#traces()); left.length > 0; left = processes(this.#traces())) {
+      for (const { pid } of left) tryTo(() => process.kill(pid, 'SIGKILL'))
+      if (performance.now() > end) throw new Error(`cannot be killed: ${left.map(({ what }) => what).join('; ')}`)
+      await sleep(20)
+    }
   }
 
   /** Resolves when every sandbox on record has been looked at. */
@@ -315,7 +325,7 @@ export class TestDaemon implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#client?.[Symbol.dispose]()
     if (this.isRunning) await this.kill9()
-    await this.#killPods()
+    await this.killPods()
     await this.#unmountAll()
     await this.images[Symbol.asyncDispose]()
     if (this.#ownsNode) await quietly('ip', 'netns', 'delete', this.node)
@@ -323,15 +333,6 @@ export class TestDaemon implements AsyncDisposable {
     await this.#removeCgroups()
     // Ours from mkdtemp, and nothing is mounted in it any more.
     await rm(this.dir, { recursive: true, force: true })
-  }
-
-  async #killPods(): Promise<void> {
-    const end = performance.now() + END_MS
-    for (let left = processes(this.#traces()); left.length > 0; left = processes(this.#traces())) {
-      for (const { pid } of left) tryTo(() => process.kill(pid, 'SIGKILL'))
-      if (performance.now() > end) throw new Error(`cannot be killed: ${left.map(({ what }) => what).join('; ')}`)
-      await sleep(20)
-    }
   }
 
   async #unmountAll(): Promise<void> {
