@@ -149,7 +149,7 @@ describe('SIGHUP', () => {
     await reload('[log]\nlevel = "debug"\n[timeouts]\ndrain = "x"')
     const why = 'timeouts.drain: must be a number, not a string'
     await manager.told('STATUS=0 pods run; the configuration was not reloaded')
-    expect(daemon.logs()).toContain(why)
+    await daemon.logged(why)
     expect(manager.messages().filter((message) => message.includes(why))).toHaveLength(1)
     expect(daemon.logs()).not.toContain('"level":"debug"')
     await daemon.run()
