@@ -22,7 +22,7 @@ vm_script=$REPO/../shared/tools/vm.sh
 [ $# -gt 0 ] || set -- --project integration
 
 # What the tests run and the machine was not built with; it is of the same Debian release as this one.
-readonly PROGRAMS=(docker-registry busybox umoci zstd ping containers-storage criu crictl critest)
+readonly PROGRAMS=(docker-registry busybox umoci zstd ping curl containers-storage criu crictl critest)
 readonly FILES=(/usr/share/containers/storage.conf)
 # What no test runs: checkers of sources, other ways to load the same code.
 readonly UNUSED=(@biomejs @typescript @oxlint @oxlint-tsgolint @oxc-parser @oxc-resolver typescript oxlint knip .cache
