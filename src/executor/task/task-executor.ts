@@ -1,14 +1,14 @@
 import { setMaxListeners } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { constants } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { abortReason, deadline, sleep, waitFor } from '../../core/deadline.ts'
 import { CodedError, errorCode, errorMessage } from '../../core/errors.ts'
 import { nowNs } from '../../core/now.ts'
 import type { StateResponse__Output } from '../../generated/containerd/task/v3/StateResponse.ts'
 import type { loadShimApi } from '../../grpc/load.ts'
-import { cgroupMounts, killCgroup, oomKills, removeCgroup } from '../../host/cgroup/cgroup.ts'
+import { cgroupMounts, killCgroup, removeCgroup } from '../../host/cgroup/cgroup.ts'
 import type { Descriptors } from '../../host/descriptors.ts'
 import { readTextIfAny, removeFile, removeTree } from '../../host/files.ts'
 import type { Libc } from '../../host/libc.ts'
@@ -33,13 +33,14 @@ import type {
 import { Announcements } from './announcements.ts'
 import { ContainerStreams } from './container-streams.ts'
 import { execDirectory, listExecs } from './exec-files.ts'
+import { OomKills } from './oom-kills.ts'
 import { TaskOutputs } from './outputs.ts'
 import { attachToTask } from './task-attach.ts'
 import { failure, isServiceDead, serviceOf, unlessMissing } from './task-calls.ts'
 import { TaskEnds } from './task-ends.ts'
 import { TaskExecs } from './task-execs.ts'
 import { optionsOf, SIGKILL } from './task-messages.ts'
-import { type CgroupMetrics, oomKillsIn, readMetrics } from './task-metrics.ts'
+import { type CgroupMetrics, readMetrics } from './task-metrics.ts'
 import { updateTask } from './task-update.ts'
 import { TaskWait } from './task-wait.ts'
 import type { TaskAnnouncer, TaskCall, TaskEvent, TaskEvents, TaskService, TaskServices } from './types.ts'
@@ -49,8 +50,6 @@ import { observedExit } from '../../client/exit.ts'
 const STARTED_FILE = 'started'
 /** Where a shim of runc writes down the pid of the container's first process. */
 const PID_FILE = 'init.pid'
-/** SIGKILL, as shells count it. */
-const KILLED = 128 + SIGKILL
 /** From SIGKILL to the end of a container; only a process in uninterruptible sleep takes longer. */
 const KILL_MS = 5000
 /** A shim waits 10 s for output that nobody reads. */
@@ -96,9 +95,7 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
   readonly #never = new AbortController().signal
   /** Calls of Create that are under way: their answer may come when nobody waits for it any more. */
   readonly #creating = new Map<string, Promise<unknown>>()
-  /** The containers in which memory ran out; only those that we know. */
-  readonly #known = new Map<string, { isOutOfMemory: boolean }>()
-  /** Of logs, as they were found. */
+  readonly #oomKills = new OomKills(this.#cgroupMounts)
 
   constructor(options: TaskExecutorOptions, deps: TaskDeps) {
     this.#options = options
@@ -120,12 +117,12 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
   /** Completes the record of a new container. Nothing is made yet. */
   async plan(record: TaskRecord): Promise<TaskRecord> {
     const isInSlice = !record.cgroupsPath.startsWith('/')
-    return isInSlice ? { ...record, sliceOomKills: await this.#sliceOomKills(record) } : record
+    return isInSlice ? { ...record, sliceOomKills: await this.#oomKills.inSlice(record) } : record
   }
 
   /** Also goes on with the log of one that was made. */
   adopt(record: TaskRecord): void {
-    this.#known.set(record.id, { isOutOfMemory: false })
+    this.#oomKills.know(record)
     this.#announcements.adopt(record)
     this.#streams.of(record).catch((error: unknown) => {
       this.#deps.logger.error({ id: record.id, error: errorMessage(error) }, 'output of a container cannot be read')
@@ -144,7 +141,7 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
   ): Promise<ProcessIdentity> {
     const { id, bundleDir: bundle } = record
     const held = await this.#streams.make(record, io, await logReady, signal)
-    this.#known.set(id, { isOutOfMemory: false })
+    this.#oomKills.know(record)
     await this.#announcements.add(record, signal)
     const call = { timeoutMs: this.#options.runtimeTimeoutMs, signal: this.#never }
     const request = { id, bundle, rootfs: [], ...held.stdio, options: optionsOf(record) }
@@ -252,20 +249,8 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
     }
   }
 
-  /**
-   * It was killed by SIGKILL, and the service has told of it, or an out-of-memory kill was counted in its cgroup: on this
-   * node, or where the service counts. systemd takes the cgroup away when the last process has ended, at times before the
-   * service has looked into it: then the slice tells, which on v2 counts what is below it, and not who was killed.
-   */
   async oomKilled(record: TaskRecord, exit: ExitStatus, signal: AbortSignal): Promise<boolean> {
-    if (exit.code !== KILLED) return false
-    if (this.#known.get(record.id)?.isOutOfMemory) return true
-    const kills = await oomKills(this.#cgroupMounts, taskCgroupDirectory(record))
-    if (kills !== undefined) return kills > 0
-    const metrics = await this.stats(record, signal).catch(() => null)
-    if (metrics !== null && oomKillsIn(metrics) > 0) return true
-    const { sliceOomKills } = record
-    return sliceOomKills !== undefined && (await this.#sliceOomKills(record)) > sliceOomKills
+    return this.#oomKills.wasKilled(record, exit, () => this.stats(record, signal))
   }
 
   async execSync(record: TaskRecord, request: ExecRequest, signal: AbortSignal): Promise<ExecOutput> {
@@ -345,7 +330,7 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
     await this.#streams.remove(record)
     this.#announcements.forget(record)
     this.#ends.forget(record)
-    this.#known.delete(record.id)
+    this.#oomKills.forget(record)
   }
 
   /** What has been read is in the logs; containers go on, and print into their FIFOs. */
@@ -353,10 +338,6 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
     this.#subscription[Symbol.dispose]()
     this.#streams[Symbol.dispose]()
     await this.#outputs[Symbol.asyncDispose]()
-  }
-
-  async #sliceOomKills(record: TaskRecord): Promise<number> {
-    return (await oomKills(this.#cgroupMounts, dirname(taskCgroupDirectory(record)))) ?? 0
   }
 
   #service(record: TaskRecord): TaskService {
@@ -368,9 +349,7 @@ export class TaskExecutor implements Executor<TaskRecord>, AsyncDisposable {
   }
 
   #onEvent(event: TaskEvent): void {
-    const known = this.#known.get(event.containerId)
-    if (!known) return
-    if (event.kind === 'oom') known.isOutOfMemory = true
+    if (event.kind === 'oom') this.#oomKills.told(event.containerId)
     else if (event.processId === event.containerId) this.#ends.wake(event.containerId)
     else this.#execs.wake(event.processId)
   }
