@@ -11,7 +11,7 @@ const REPO = fileURLToPath(new URL('../..', import.meta.url))
 const FIXTURES = fileURLToPath(new URL('fixtures', import.meta.url))
 const [OLDER, NEWER] = ['1.0.0', '1.0.1']
 const BUILD_MS = 180_000
-const VM_MS = 600_000
+const VM_MS = 900_000
 const hasTools = ['dpkg-deb', 'dpkg-shlibdeps', 'strip'].every((tool) => onPath(tool) !== undefined)
 if (!hasTools) process.stderr.write('no dpkg-dev and binutils here: tests of the Debian package are skipped\n')
 const NO_VM = whyNoVm()
@@ -188,7 +188,7 @@ describe.skipIf(!hasTools)('the Debian package', () => {
       })
       expect(facts['remove']?.['said']).toMatch(/^sandboxerd: 2 pods are left as they are/)
     },
-    600_000,
+    VM_MS + 120_000,
   )
 })
 

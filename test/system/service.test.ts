@@ -10,7 +10,7 @@ const REPO = fileURLToPath(new URL('../..', import.meta.url))
 const NO_VM = whyNoVm()
 if (NO_VM !== '') process.stderr.write(`${NO_VM}: the service is tried under no systemd\n`)
 const BUILD_MS = 120_000
-const VM_MS = 600_000
+const VM_MS = 900_000
 
 /** The package and what looks at it, in a directory of their own. */
 async function prepare(): Promise<string> {
