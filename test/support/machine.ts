@@ -29,7 +29,7 @@ export interface MachineSnapshot {
 }
 
 /** The containerd namespace in which we have our shims. */
-const SHIM_NAMESPACE = 'k8s.io'
+export const SHIM_NAMESPACE = 'k8s.io'
 /** PID 1 here reaps orphans after 1–2 s; what takes longer than this is left for good. */
 const PATIENCE_MS = slowed(8000)
 

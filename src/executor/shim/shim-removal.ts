@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { CodedError, errorCode, errorMessage } from '../../core/errors.ts'
 import { isMissing, removeTree } from '../../host/files.ts'
 import { isAlive, type ProcessIdentity, signalProcess } from '../../host/process.ts'
@@ -67,7 +69,7 @@ export class ShimRemoval {
       // Without a start there is nothing that it could have made.
       if (endpoint) await this.#clearUp(record, signal)
     }
-    if (endpoint) await freeSocket(endpoint)
+    await freeSocket(endpoint ?? { address: `unix://${socketPath(record)}`, version: 0 })
     if (record.bundleDir !== record.task.bundleDir) await removeTree(record.bundleDir)
   }
 
@@ -178,6 +180,17 @@ export class ShimRemoval {
   #warn({ task }: ShimRecord, message: string, fields: Readonly<Record<string, unknown>>): void {
     this.#deps.logger.warn({ sandboxId: task.id, ...fields }, message)
   }
+}
+
+/**
+ * Where shims made with containerd's package `shim` make their sockets (its `SocketAddress`). By this the file is found of one
+ * that was cut off before it could tell. The path is made of our own, and so nobody else's.
+ */
+function socketPath({ ownerAddress, namespace, id }: ShimRecord): string {
+  const hash = createHash('sha256')
+    .update(join(ownerAddress, namespace, id))
+    .digest('hex')
+  return `/run/containerd/s/${hash}`
 }
 
 /** A shim that was killed leaves the file of its socket. */
