@@ -49,7 +49,7 @@ it.skipIf(NO_VM !== '')(
           monitorCgroup: '0::/system.slice/sandboxerd.service',
           leaks: false,
         },
-        restart: { failed: [], isNew: true, same: true, pods: PODS, many: true },
+        restart: { failed: [], isNew: true, same: true, pods: PODS, several: true },
         kill: { failed: [], same: true, pods: PODS },
         blocked: { watchdog: true, isNew: true, same: true, pods: PODS },
         'no network': { restarts: '2', ready: [true, false] },
