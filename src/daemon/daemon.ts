@@ -27,7 +27,7 @@ import { pullProgress } from '../admin/pull-progress.ts'
 import { type AdminParts, openAdmin } from './parts/admin.ts'
 import { activatedSockets } from './service/activation.ts'
 import { collectStaleAttachments } from './cni-gc.ts'
-import { makeDirectories } from './directories.ts'
+import { databasePath, makeDirectories } from './directories.ts'
 import { type Examine, openDoctor } from './doctor/doctor.ts'
 import { FrontServers } from './front-servers.ts'
 import { lockInstance } from './instance-lock.ts'
@@ -242,7 +242,7 @@ export class Daemon implements AsyncDisposable {
   }
 
   async #openStore(observer: Observer): Promise<{ store: Store; loaded: Loaded }> {
-    const path = join(this.#config.root, 'sandboxerd.db')
+    const path = databasePath(this.#config.root)
     const opened = await openStore(path, { version: this.#version, observer, logger: this.#logger })
     this.#parts.use(opened.store)
     return opened

@@ -5,6 +5,11 @@ import { containersDir } from '../container/paths.ts'
 import { makeDirectory } from '../host/files.ts'
 import { sandboxesDir } from '../sandbox/paths.ts'
 
+/** Where the record of everything is. */
+export function databasePath(root: string): string {
+  return join(root, 'sandboxerd.db')
+}
+
 /** Makes the directories of the daemon, and sets who may go through them: never for a moment fewer than before. */
 export async function makeDirectories({ root, state }: Pick<Config, 'root' | 'state'>): Promise<void> {
   const rooms = [sandboxesDir, containersDir].flatMap((directoryIn) => [directoryIn(root), directoryIn(state)])

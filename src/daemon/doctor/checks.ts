@@ -24,6 +24,7 @@ import type { LeftOptions } from '../../executor/left-containers.ts'
 import { Removal } from '../../executor/removal.ts'
 import { RuntimeCommands } from '../../executor/runtime-commands.ts'
 import type { Shims } from '../../executor/shim/shims.ts'
+import { TASK_NAMESPACE } from '../../executor/task/task-channel.ts'
 import { cgroupMounts } from '../../host/cgroup/cgroup.ts'
 import { removeTree } from '../../host/files.ts'
 import type { Kernel } from '../../host/kernel/kernel.ts'
@@ -132,7 +133,7 @@ export function leftOptions(config: Config, bootId: string): LeftOptions {
     .filter(({ runtime, runtimeRoot }) => runtime !== '' && runtimeRoot.startsWith(`${state}/`))
     // Where shims have it, that of each namespace has a directory.
     .flatMap(({ runtime: path, runtimeRoot }) =>
-      [runtimeRoot, join(runtimeRoot, 'k8s.io')].map((root) => ({ path, root, systemdCgroup })),
+      [runtimeRoot, join(runtimeRoot, TASK_NAMESPACE)].map((root) => ({ path, root, systemdCgroup })),
     )
   return {
     exitsDir: join(state, 'exits'),

@@ -12,13 +12,10 @@ import { Doctor, type Finding } from '../../doctor/doctor.ts'
 import { databaseNewer, databaseSound, keyMissing } from '../../doctor/database.ts'
 import type { Records } from '../../doctor/records.ts'
 import { rowsMissing } from '../../doctor/unrecorded.ts'
-import { Shims } from '../../executor/shim/shims.ts'
-import { TaskConnections } from '../../executor/task/task-services.ts'
 import { loadContracts } from '../../grpc/load.ts'
 import { Kernel } from '../../host/kernel/kernel.ts'
 import { type Libc, loadLibc } from '../../host/libc.ts'
 import { readBootId } from '../../host/process.ts'
-import { DEFAULT_PATH } from '../../host/programs/outcome.ts'
 import { Programs } from '../../host/programs/programs.ts'
 import type { DurableDeps } from '../../lifecycle/durable.ts'
 import { ownerIds } from '../../lifecycle/records.ts'
@@ -28,7 +25,9 @@ import { readStoreCopy } from '../../store/copy.ts'
 import { Store } from '../../store/store.ts'
 import { createLogger, type Logger } from '../../telemetry/logger.ts'
 import { doctorChecks, leftOptions } from '../doctor/checks.ts'
+import { databasePath } from '../directories.ts'
 import { lockInstance } from '../instance-lock.ts'
+import { makeShims } from '../parts/shims.ts'
 import { loadOffline, type OfflineOwners } from './records.ts'
 
 const KERNEL_MS = 30_000
@@ -54,7 +53,7 @@ export async function examineOffline(
   signal: AbortSignal,
 ): Promise<Finding[]> {
   const { root, checkpointKeyFile } = config
-  const database = join(root, 'sandboxerd.db')
+  const database = databasePath(root)
   const key = await keyIfAny(checkpointKeyFile)
   if (!key) return hasTraces(config, database) ? [keyMissing(checkpointKeyFile)] : []
   await using lock = new CleanupStack()
@@ -139,7 +138,8 @@ async function openDoctor(config: Config, opened: Opened, parts: CleanupStack): 
   const programs = parts.use(new Programs())
   const kernel = parts.use(new Kernel({ timeoutMs: KERNEL_MS }))
   const bootId = readBootId()
-  const shims = openShims(config, { programs, libc, logger, bootId }, parts)
+  // To find and end shims, none of which is started here.
+  const { shims } = makeShims(config, 0, { programs, libc, logger, bootId, messages: loadContracts().shim }, parts)
   const owners = await loadOffline(loaded, { config, bootId, left: leftOptions(config, bootId) }, { ...opened, shims })
   const records = recordsOf(owners, sealer)
   let networks: Promise<CniNetworks> | undefined
@@ -176,28 +176,6 @@ function recordsOf({ sandboxes, containers }: OfflineOwners, sealer: Sealer): Re
     // The next daemon looks at everything.
     examine: async (id) => all.get(id)?.quarantined ?? '',
   }
-}
-
-/** To find and end shims, none of which is started here. */
-function openShims(
-  config: Config,
-  given: { readonly programs: Programs; readonly libc: Libc; readonly logger: Logger; readonly bootId: string },
-  parts: CleanupStack,
-): Shims {
-  const { programs, libc, logger, bootId } = given
-  const ownerAddress = join(config.state, 'events.sock')
-  const messages = loadContracts().shim
-  const definition = messages.containerd.task.v3.Task.service
-  const services = parts.use(new TaskConnections({}, { definition, messages: messages.ttrpc }))
-  const searchPath = process.env['PATH'] || DEFAULT_PATH
-  const { runtimeMs, remoteMs: callMs } = config.timeouts
-  const warm = { directory: join(config.state, 'shims'), size: 0, ownerAddress, bootId }
-  return parts.use(
-    new Shims(
-      { ownerAddress, searchPath, runtimeMs, callMs, bootId, warm },
-      { run: programs.run, libc, services, messages, logger },
-    ),
-  )
 }
 
 /** Plugins are asked what they can do: only where one is needed. */

@@ -4,6 +4,7 @@ import type { Config } from '../../config/config.ts'
 import { CodedError, errorCode, errorMessage } from '../../core/errors.ts'
 import { loadLibc } from '../../host/libc.ts'
 import { prepareDowngrade } from '../../store/downgrade.ts'
+import { databasePath } from '../directories.ts'
 import { lockInstance } from '../instance-lock.ts'
 
 /**
@@ -11,7 +12,7 @@ import { lockInstance } from '../instance-lock.ts'
  * @throws CodedError `FailedPrecondition` while a daemon runs, or as `prepareDowngrade`.
  */
 export function runPrepareDowngrade({ root }: Pick<Config, 'root'>, schema: number): string {
-  const path = join(root, 'sandboxerd.db')
+  const path = databasePath(root)
   if (!existsSync(path)) return `${path}: there is none, and nothing to do`
   using _lock = lockStopped(root)
   const done = prepareDowngrade(path, schema)

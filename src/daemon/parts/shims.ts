@@ -29,34 +29,46 @@ export interface ShimParts {
   readonly optionsOf: (handler: string) => TaskOptions | null
 }
 
-export async function openShims(
+interface ShimDeps {
+  readonly programs: Programs
+  readonly libc: Libc
+  readonly bootId: string
+  readonly messages: ProtoGrpcType
+  /** Default: nobody. */
+  readonly observer?: Observer
+  readonly logger: Logger
+}
+
+/** What containerd's sockets are to its shims, this is to ours. */
+function eventsSocket({ state }: Config): string {
+  return join(state, 'events.sock')
+}
+
+/** To start, find and end shims; `warm` of a kind are kept ready. Nothing is started or ended yet. */
+export function makeShims(
   config: Config,
-  deps: {
-    readonly programs: Programs
-    readonly libc: Libc
-    readonly bootId: string
-    readonly messages: ProtoGrpcType
-    readonly observer: Observer
-    readonly logger: Logger
-  },
+  warm: number,
+  deps: ShimDeps,
   parts: CleanupStack,
-): Promise<ShimParts> {
-  const { programs, libc, bootId, messages, observer, logger } = deps
+): Pick<ShimParts, 'services' | 'shims'> {
+  const { programs, bootId, messages, observer } = deps
   const definition = messages.containerd.task.v3.Task.service
-  const services = parts.use(new TaskConnections({}, { definition, messages: messages.ttrpc, observer }))
-  // What containerd's sockets are to its shims, this is to ours.
-  const socketPath = join(config.state, 'events.sock')
-  const events = parts.use(new ShimEvents({ socketPath }, { messages }))
-  await events.listen()
+  const observed = observer ? { observer } : {}
+  const services = parts.use(new TaskConnections({}, { definition, messages: messages.ttrpc, ...observed }))
+  const ownerAddress = eventsSocket(config)
   const { runtimeMs, remoteMs: callMs } = config.timeouts
   const searchPath = process.env['PATH'] || DEFAULT_PATH
-  const warm = { directory: join(config.state, 'shims'), size: config.shims.warm, ownerAddress: socketPath, bootId }
-  const shims = parts.use(
-    new Shims(
-      { ownerAddress: socketPath, searchPath, runtimeMs, callMs, bootId, warm },
-      { run: programs.run, libc, services, messages, logger },
-    ),
-  )
+  const ready = { directory: join(config.state, 'shims'), size: warm, ownerAddress, bootId }
+  const options = { ownerAddress, searchPath, runtimeMs, callMs, bootId, warm: ready }
+  return { services, shims: parts.use(new Shims(options, { ...deps, run: programs.run, services })) }
+}
+
+export async function openShims(config: Config, deps: Required<ShimDeps>, parts: CleanupStack): Promise<ShimParts> {
+  const { messages } = deps
+  const socketPath = eventsSocket(config)
+  const events = parts.use(new ShimEvents({ socketPath }, { messages }))
+  await events.listen()
+  const { services, shims } = makeShims(config, config.shims.warm, deps, parts)
   await shims.endLeft()
   const systemdCgroup = config.cgroup.driver === 'systemd'
   const choose = (spec: SandboxSpec): ShimChoice => choice(spec, config, { messages, eventsAddress: socketPath })

@@ -8,6 +8,7 @@ import { freeSocketPath } from '../../host/socket-path.ts'
 import { endsWithin } from '../container-process.ts'
 import { parseTaskEndpoint } from '../task/task-address.ts'
 import type { TaskService } from '../task/types.ts'
+import type { TtrpcTarget } from '../../ttrpc/connect.ts'
 import type { TaskEndpoint } from '../types.ts'
 import { readBootstrap, runShimDelete } from './bootstrap.ts'
 import { clearUpMembers, containerIds, findMembers, type Member, membersOf, runtimeRoots } from './members.ts'
@@ -69,7 +70,7 @@ export class ShimRemoval {
       // Without a start there is nothing that it could have made.
       if (endpoint) await this.#clearUp(record, signal)
     }
-    await freeSocket(endpoint ?? { address: `unix://${socketPath(record)}`, version: 0 })
+    await freeSocket(endpoint ? parseTaskEndpoint(endpoint).target : { path: socketPath(record) })
     if (record.bundleDir !== record.task.bundleDir) await removeTree(record.bundleDir)
   }
 
@@ -194,11 +195,10 @@ function socketPath({ ownerAddress, namespace, id }: ShimRecord): string {
 }
 
 /** A shim that was killed leaves the file of its socket. */
-async function freeSocket(endpoint: TaskEndpoint): Promise<void> {
-  const { target } = parseTaskEndpoint(endpoint)
-  if (target.vsockPort !== undefined) return
+async function freeSocket({ path, vsockPort }: TtrpcTarget): Promise<void> {
+  if (vsockPort !== undefined) return
   try {
-    await freeSocketPath(target.path)
+    await freeSocketPath(path)
   } catch (error) {
     // Somebody serves it: then it is not what the shim has left.
     if (errorCode(error) !== 'FailedPrecondition') throw error
